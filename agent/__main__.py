@@ -1,0 +1,240 @@
+"""The agent's command line. ``run`` wires the stages: discover, identity, tail, blocks, spool, ship."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agent import config as configs
+from agent import discover, logs, naming, scope, service, status
+from agent.config import Config
+from agent.errors import AgentError, ConfigError
+from agent.identity import FileState
+from agent.spool import Spool
+
+OK, FAILED, USAGE = 0, 1, 2
+SHOWN_BYTES = 60
+DEFAULT_CONFIG = "config/agent.yaml"
+
+_EXAMPLES = """\
+examples:
+  pulsestream-agent check --config config/agent.yaml     what would be shipped, and what is wrong
+  pulsestream-agent run --config config/agent.yaml       tail and ship until SIGTERM
+  pulsestream-agent status                               what the running agent does
+  pulsestream-agent ids /var/log/app.log                 the ID of every line, as search shows it
+
+exit codes: 0 fine, 1 something is wrong (the message says what), 2 the command line or the configuration is wrong
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command. Returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.command(options)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    except AgentError as error:
+        print(f"pulsestream-agent: {error}", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output had enough
+        return OK
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pulsestream-agent",
+        description="Tails local log files and ships every line exactly once to a PulseStream collector.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE", help="default: %(default)s")
+
+    run = commands.add_parser("run", parents=[shared], help="tail and ship until SIGTERM or Ctrl-C")
+    run.add_argument("--log-format", choices=("text", "json"), help="default: log.format of the configuration")
+    run.set_defaults(command=_run)
+
+    check = commands.add_parser("check", parents=[shared], help="check the configuration and the files it names")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.set_defaults(command=_check)
+
+    show = commands.add_parser("status", parents=[shared], help="what the running agent reads, holds and has shipped")
+    show.add_argument("--json", action="store_true", help="print one JSON object")
+    show.set_defaults(command=_status)
+
+    ids = commands.add_parser("ids", parents=[shared], help="offset, external_id and first bytes of every line of a file")
+    ids.add_argument("file", type=Path, metavar="FILE")
+    ids.add_argument("--source", help="name of the source; default: the one of the configuration that matches")
+    ids.add_argument("--scope", help="default: the one the agent uses here")
+    ids.add_argument("--json", action="store_true", help="print one JSON object a line")
+    ids.set_defaults(command=_ids)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = configs.load(options.config)
+    logs.start(config.log.level, options.log_format or config.log.format)
+    return asyncio.run(service.run(config))
+
+
+def _check(options: argparse.Namespace) -> int:
+    config = configs.load(options.config)
+    state = _kept_state(config)
+    found_scope = scope.resolve(state.recovery.scope if state else "", config.scope, os.environ)
+    files, problems = _survey(config)
+    if not config.collector.api_key:
+        problems.append("collector.api_key is empty: the collector will refuse everything; set api_key_file")
+    answer = {
+        "config": options.config,
+        "scope": found_scope.value,
+        "scope_from": found_scope.taken_from,
+        "warnings": [found_scope.warning] if found_scope.warning else [],
+        "problems": problems,
+        "files": files,
+        "bytes": sum(file["bytes"] for file in files),
+    }
+    if options.json:
+        _print_json(answer)
+        return FAILED if problems else OK
+    print(f"{options.config}: no faults. Scope {found_scope.value} (from {found_scope.taken_from}).")
+    for file in files:
+        print(f"  {file['bytes']:>14,} bytes  {file['path']}  (source {file['source']})")
+    print(f"{len(files)} files, {answer['bytes']:,} bytes.")
+    for text in (*answer["warnings"], *problems):
+        print(f"! {text}")
+    return FAILED if problems else OK
+
+
+def _survey(config: Config) -> tuple[list[dict[str, Any]], list[str]]:
+    """The files that match, and what stands in the way of reading them."""
+    globs = _globs(config)
+    files, problems = [], []
+    for path, source, stat in discover.find(globs):
+        files.append({"path": path, "source": source, "bytes": stat.st_size})
+        if not os.access(path, os.R_OK):
+            problems.append(f"{path}: cannot be read by this user; give it read access, or exclude the file")
+    matched = {file["source"] for file in files}
+    for name, include, _ in globs:
+        if name not in matched:
+            problems.append(f"source {name}: nothing matches {', '.join(include)}; files that appear later are picked up")
+    return files, problems
+
+
+def _globs(config: Config) -> list[discover.Globs]:
+    return [discover.Globs(source.name, source.include, source.exclude) for source in config.sources]
+
+
+def _kept_state(config: Config) -> Spool | None:
+    """The spool as it lies on disk, if there is one; it is only read."""
+    folder = Path(config.state_dir) / service.SPOOL
+    return Spool(folder, segment_bytes=1, max_bytes=1, read_only=True) if folder.is_dir() else None
+
+
+def _status(options: argparse.Namespace) -> int:
+    config = configs.load(options.config)
+    state = Path(config.state_dir)
+    try:
+        answer = status.ask(state)
+    except (OSError, msgspec.DecodeError) as error:
+        print(f"pulsestream-agent: {state / status.SOCKET}: {error}", file=sys.stderr)
+        return FAILED
+    running = answer is not None
+    if answer is None:
+        answer = _resting(config)
+    if options.json:
+        _print_json({"running": running, **answer})
+        return OK if running else FAILED
+    if not running:
+        print(f"no agent runs on {state}; what its state says:")
+    else:
+        print(f"agent pid {answer['pid']}, tenant {answer['tenant_id']}")
+        print(f"sending: {answer['sending']}; reading: {answer['reading']}")
+        print("spool {spool_bytes:,} bytes, unread {unread_bytes:,} bytes, lost {lost_bytes:,} bytes".format(**answer))
+        print(", ".join(f"{name} {count:,}" for name, count in sorted(answer["counts"].items())))
+    for file in answer["files"]:
+        trouble = f"  ! {file['error']}" if file.get("error") else ""
+        print(f"  {file['read_offset']:>14,} of {file['size_bytes']:>14,}  {file['file_id']}  {file['path']}{trouble}")
+    for warning in answer["warnings"]:
+        print(f"! {warning}")
+    return OK if running else FAILED
+
+
+def _resting(config: Config) -> dict[str, Any]:
+    state = _kept_state(config)
+    states = state.recovery.states.values() if state else ()
+    return {
+        "pid": None,
+        "tenant_id": (state and state.recovery.tenant_id) or None,
+        "spool_bytes": state.size_bytes if state else 0,
+        "warnings": [],
+        "files": [
+            {
+                "path": known.path,
+                "source": known.source,
+                "file_id": known.body_id or known.head_id,
+                "size_bytes": known.size,
+                "read_offset": known.offset,
+            }
+            for known in states
+            if not known.finished
+        ],
+    }
+
+
+def _ids(options: argparse.Namespace) -> int:
+    path: Path = options.file.absolute()
+    found_scope, source, state = _naming(options, path)
+    try:
+        for event in naming.events(path, scope=found_scope, source=source, state=state):
+            shown = event.event[:SHOWN_BYTES].decode("utf-8", "replace")
+            if options.json:
+                _print_json({"offset": event.offset, "external_id": event.external_id, "text": shown})
+            else:
+                print(f"{event.offset}\t{event.external_id}\t{shown}")
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        print(f"pulsestream-agent: {path}: {error.strerror}", file=sys.stderr)
+        return FAILED
+    return OK
+
+
+def _naming(options: argparse.Namespace, path: Path) -> tuple[str, str, FileState | None]:
+    """Scope, source and known state for a file: from the options, else the configuration and the agent's state."""
+    if options.scope and options.source:
+        return options.scope, options.source, None
+    config = configs.load(options.config)
+    kept = _kept_state(config)
+    recorded = kept.recovery.scope if kept else ""
+    matching = [found.source for found in discover.find(_globs(config)) if found.path == str(path)]
+    source = options.source or (matching or [config.sources[0].name])[0]
+    state = _state_of(path, kept) if not options.scope else None
+    return options.scope or scope.resolve(recorded, config.scope, os.environ).value, source, state
+
+
+def _state_of(path: Path, kept: Spool | None) -> FileState | None:
+    try:
+        inode = path.stat().st_ino
+    except OSError:
+        return None
+    states = kept.recovery.states.values() if kept else ()
+    return next((state for state in reversed(list(states)) if state.inode == inode and state.path == str(path)), None)
+
+
+def _print_json(value: object) -> None:
+    print(msgspec.json.encode(value).decode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

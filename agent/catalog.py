@@ -1,0 +1,353 @@
+"""Every file the agent knows, and which file on disk holds which known content.
+
+`agent.identity` decides; this module asks it the questions in the right order and keeps the result. The order of a walk:
+
+1. Known inodes first: each either still holds its content or lets go of it.
+2. Then what holds no known content: a copy or successor of a known one, new, or too short to tell.
+3. Then the known contents that nothing holds any more: a rotated sibling beside their path takes over, also one that no
+   source matches. Where there is none, what is known to have been unread is a loss.
+
+Owned by the reader thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from agent import identity
+from agent.discover import Found, siblings
+from agent.identity import BODY_AT, Candidate, FileState, Standing
+from agent.tail import Tail
+
+log = logging.getLogger("agent.files")
+
+JUST_GONE_S = 30.0
+"""A content that vanished longer ago than this before a short look-alike came is not what came back."""
+KEPT_GONE_STATES = 2000
+"""States of files that are gone: what a copy that turns up later is recognised by."""
+
+
+class Lost(NamedTuple):
+    """Bytes of a file that nobody can read any more."""
+
+    state: FileState
+    reason: str
+    lost_bytes: int
+
+
+class Catalog:
+    """States (contents) and tails (files on disk). ``fresh``: there was no state, all that is there may be known already."""
+
+    def __init__(
+        self, scope: str, states: dict[str, FileState], tags: dict[str, int], *, fresh: bool, make_origin: Origins
+    ) -> None:
+        self.scope = scope
+        self.states = states
+        self.tags = tags
+        self.tails: dict[tuple[int, int], Tail] = {}
+        self._fresh = fresh
+        self._make_origin = make_origin
+        self._owners: dict[str, Tail] = {}
+        self._gone_s: dict[str, float] = {}
+
+    # Step 1 and 2: files on disk ---------------------------------------------------------------------------------------
+
+    def update(self, found: list[Found], now_s: float) -> Iterator[Tail]:
+        """Take the result of a walk into account. Yields tails with something to read or to look at."""
+        for known in self.tails.values():
+            known.listed = False
+        arrived: list[Tail] = []
+        for path, source, stat in found:
+            inode = (stat.st_dev, stat.st_ino)
+            tail = self.tails.get(inode) or Tail(path, source, stat, now_s)
+            if inode not in self.tails:
+                self.tails[inode] = tail
+                arrived.append(tail)
+            elif tail.listed:
+                continue  # a second link to the same file
+            elif tail.path != path:
+                self._moved(tail, path)
+            tail.listed, tail.source = True, source
+            touched = (stat.st_size, stat.st_mtime_ns) != (tail.size, tail.mtime_ns)
+            if touched or tail.state is None or stat.st_size != tail.state.offset:
+                yield tail
+        if arrived:
+            by_inode: dict[int, list[FileState]] = {}
+            for state in self.states.values():
+                by_inode.setdefault(state.inode, []).append(state)
+            for tail in arrived:
+                self._recognise_inode(tail, by_inode.get(tail.inode[1], []))
+        yield from arrived
+        for tail in list(self.tails.values()):
+            if not tail.listed:
+                yield from self._unlisted(tail)
+
+    def _moved(self, tail: Tail, path: str) -> None:
+        log.info("%s is now %s", tail.path, path)
+        tail.path = path
+        if tail.state is not None:
+            tail.state.path = path
+
+    def _recognise_inode(self, tail: Tail, states: list[FileState]) -> None:
+        """Step 1 for a file that was not seen since the start: is its inode a known one? The newest claim counts."""
+        if not self._opens(tail):
+            return
+        for state in reversed(states):
+            if state.generation == tail.generation and not state.gone_ns and state.origin not in self._owners:
+                self._hold(tail, state)
+                with contextlib.suppress(OSError):  # what cannot be read now is compared before it is read
+                    self.check(tail)
+                return
+
+    def _unlisted(self, tail: Tail) -> Iterator[Tail]:
+        """A file that no source matches any more: renamed out of the globs, deleted, or gone unread."""
+        if tail.is_open:
+            with contextlib.suppress(OSError):
+                tail.look()
+        if tail.is_open and not tail.deleted:
+            for path in siblings(tail.path):
+                if _inode(path) == tail.inode:
+                    self._moved(tail, path)
+                    break
+        if tail.is_open and tail.state is not None:
+            yield tail
+        else:
+            self.drop(tail)
+
+    def _opens(self, tail: Tail) -> bool:
+        try:
+            tail.look()
+        except OSError as error:
+            if tail.error != error.strerror:
+                tail.error = error.strerror or str(error)
+                log.warning("%s: cannot be read: %s; it is tried again at each walk", tail.path, tail.error)
+            return False
+        tail.error = ""
+        return True
+
+    def check(self, tail: Tail) -> None:
+        """Whether a tail still holds its content (rules 1 to 3), and what follows."""
+        state = tail.state
+        if state is None:
+            return
+        verdict = identity.resume(state, tail.look(), tail.holds)
+        if isinstance(verdict, identity.Rewind):
+            self._rewind(tail, state, verdict)
+        elif isinstance(verdict, identity.NewContent):
+            self.other_content(tail)
+        else:
+            state.size = tail.size
+
+    def other_content(self, tail: Tail) -> None:
+        """The tail's content was cut away or replaced in place (rule 3)."""
+        log.info("%s: holds other content now", tail.path)
+        self._let_go(tail)
+        tail.settled = True
+
+    def _rewind(self, tail: Tail, state: FileState, verdict: identity.Rewind) -> None:
+        offset = verdict.position if verdict.line_start else tail.line_start(verdict.position)
+        offset = offset if offset >= BODY_AT else 0
+        log.warning("%s: was cut back; reading again from byte %d, with the same IDs", tail.path, offset)
+        again = msgspec.structs.replace(
+            state, origin=self._make_origin(), offset=offset, replay_until=max(state.replay_until, state.offset), size=tail.size
+        )
+        identity.drop_marks_beyond(again, offset)
+        if offset and (not again.recent or again.recent[-1][0] != offset):
+            again.recent.append(tail.mark(offset))
+        if not offset:
+            again.ladder = b""
+        self._replace(tail, state, again)
+
+    def _replace(self, tail: Tail, old: FileState, new: FileState) -> None:
+        del self.states[old.origin]
+        self._owners.pop(old.origin, None)
+        self.states[new.origin] = new
+        self._hold(tail, new)
+        new.base, tail.replaces = new.offset, old.origin
+
+    def identify(self, tail: Tail, now_s: float) -> None:
+        """Step 2: give a tail without content its state, if it can be told. Raises OSError."""
+        size = tail.look()
+        front = tail.front()
+        head = identity.head_of(front)
+        if head is None and len(front) == size and not (tail.deleted and size):
+            return  # the first line is not complete
+        if head is None:
+            head = front.lstrip(b"\0")[: identity.HEAD_BYTES]
+        key = identity.head_key(tail.source, head)
+        body = identity.body_of(front)
+        body_id = identity.file_id(self.scope, tail.source, body, 0) if body is not None else ""
+        new = Candidate(tail.path, size, key, body_id, tail.holds)
+        known = [state for state in self.states.values() if state.head == key]
+        settled = tail.settled or now_s - tail.first_seen_s >= identity.SETTLE_S
+        verdict = identity.judge(new, known, lambda state: self._standing(state, tail), settled=settled)
+        if isinstance(verdict, identity.New):
+            self._begin(tail, head, key, body_id)
+        elif isinstance(verdict, identity.Same):
+            self._same(tail, verdict.known)
+
+    def _begin(self, tail: Tail, head: bytes, key: str, body_id: str) -> None:
+        tag = self.tags.get(key, -1) + 1
+        self.tags[key] = tag
+        again = self._fresh or any(body_id and state.body_id == body_id for state in self.states.values())
+        state = FileState(
+            origin=self._make_origin(),
+            source=tail.source,
+            path=tail.path,
+            born_path=tail.path,
+            inode=tail.inode[1],
+            generation=tail.generation,
+            size=tail.size,
+            offset=0,
+            head=key,
+            tag=tag,
+            head_id=identity.file_id(self.scope, tail.source, head, tag),
+            body_id=body_id,
+            replay_until=tail.size if again else 0,
+        )
+        self.states[state.origin] = state
+        self._hold(tail, state)
+
+    def _same(self, tail: Tail, known: FileState) -> None:
+        """Rule 4 and its like: nothing to send while it is a prefix; where it is longer, go on where the known one ended."""
+        if tail.size < known.offset:
+            return
+        owner = self._owners.get(known.origin)
+        if owner is None:
+            log.info("%s: goes on where %s ended", tail.path, known.path)
+            known.path, known.gone_ns, known.finished = tail.path, 0, False
+            known.inode, known.generation = tail.inode[1], tail.generation
+            known.replay_until = max(known.replay_until, tail.size)
+            self._hold(tail, known)
+        elif tail.size > known.offset and owner.look() == known.offset:
+            copy = msgspec.structs.replace(
+                known,
+                origin=self._make_origin(),
+                path=tail.path,
+                born_path=tail.path,
+                inode=tail.inode[1],
+                generation=tail.generation,
+                size=tail.size,
+                marks=dict(known.marks),
+                recent=list(known.recent),
+                replay_until=tail.size,
+                base=known.offset,
+            )
+            self.states[copy.origin] = copy
+            self._hold(tail, copy)
+
+    def _standing(self, state: FileState, asking: Tail) -> Standing:
+        owner = self._owners.get(state.origin)
+        if owner is not None and (not owner.deleted or owner.size > state.offset):
+            return Standing.ALIVE
+        gone_s = self._gone_s.get(state.origin)
+        if gone_s is None:
+            return Standing.LONG_GONE if state.finished else Standing.JUST_GONE
+        return Standing.JUST_GONE if asking.first_seen_s - gone_s <= JUST_GONE_S else Standing.LONG_GONE
+
+    def _hold(self, tail: Tail, state: FileState) -> None:
+        tail.state = state
+        state.path = tail.path
+        state.source = tail.source
+        self._owners[state.origin] = tail
+
+    # Step 3: contents that nothing holds -------------------------------------------------------------------------------
+
+    def settle_missing(self, now_s: float, now_ns: int) -> Iterator[Tail | Lost]:
+        """Find a holder for every content that lost its own. Yields the tails found, and what is lost."""
+        for state in list(self.states.values()):
+            if state.origin in self._owners or state.finished:
+                continue
+            self._gone_s.setdefault(state.origin, now_s)
+            tail = self._sibling(state, now_s)
+            if tail is not None:
+                yield tail
+                continue
+            state.finished, state.gone_ns = True, state.gone_ns or now_ns
+            if state.size > state.offset:
+                reason = "cut_before_read" if os.path.exists(state.path) else "deleted_before_read"
+                yield Lost(state, reason, state.size - state.offset)
+
+    def _sibling(self, state: FileState, now_s: float) -> Tail | None:
+        """The rotated file that holds this content, by inode or by its marks."""
+        for path in (state.path, *siblings(state.path)):
+            try:
+                stat = os.stat(path)
+            except OSError:
+                continue
+            tail = self.tails.get((stat.st_dev, stat.st_ino))
+            if tail is not None and tail.state is not None:
+                continue
+            tail = tail or Tail(path, state.source, stat, now_s)
+            if not self._opens(tail) or not self._is(state, tail):
+                if tail.inode not in self.tails:
+                    tail.close()
+                continue
+            if tail.inode not in self.tails:
+                tail.listed = False
+                self.tails[tail.inode] = tail
+            log.info("%s: found as %s, %d bytes left to read", state.path, path, tail.size - state.offset)
+            state.gone_ns = 0
+            state.inode, state.generation = tail.inode[1], tail.generation
+            self._hold(tail, state)
+            return tail
+        return None
+
+    def _is(self, state: FileState, tail: Tail) -> bool:
+        if state.offset == 0:
+            return (state.inode, state.generation) == (tail.inode[1], tail.generation)
+        try:
+            return bool(state.recent) and tail.size >= state.offset and tail.holds(*state.recent[-1])
+        except OSError:
+            return False
+
+    # Letting go --------------------------------------------------------------------------------------------------------
+
+    def _let_go(self, tail: Tail) -> None:
+        """The tail's content is gone from its inode; the content may turn up elsewhere."""
+        if tail.state is not None:
+            self._owners.pop(tail.state.origin, None)
+            tail.state = None
+
+    def finish(self, tail: Tail, now_s: float, now_ns: int) -> None:
+        """A rotated or deleted file was read to its end, and its bytes are synced."""
+        state = tail.state
+        if state is not None:
+            state.finished, state.gone_ns = True, now_ns
+            self._gone_s[state.origin] = now_s
+        self._let_go(tail)
+        self.drop(tail)
+
+    def drop(self, tail: Tail) -> None:
+        tail.close()
+        self._let_go(tail)
+        self.tails.pop(tail.inode, None)
+
+    def all_states(self) -> list[FileState]:
+        """What the next segment begins with; forgets the oldest of the gone."""
+        gone = [state for state in self.states.values() if state.finished]
+        for state in gone[: max(0, len(gone) - KEPT_GONE_STATES)]:
+            del self.states[state.origin]
+            self._gone_s.pop(state.origin, None)
+        return list(self.states.values())
+
+
+class Origins:
+    """Makes origins: random, 16 hex digits."""
+
+    def __call__(self) -> str:
+        return os.urandom(8).hex()
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino

@@ -1,0 +1,131 @@
+"""Which files there are: globs and exclusions, notices from the kernel, and a walk now and then in case one was missed.
+
+Compressed files are left out: what a rotation compresses has been read before, under its plain name.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import logging
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from watchfiles._rust_notify import RustNotify
+
+log = logging.getLogger("agent.discover")
+
+COMPRESSED = (".gz", ".zst", ".xz", ".bz2", ".lz4", ".zip")
+STEP_MS = 20
+"""How long notices are collected: the part of the latency that the kernel's notices cost."""
+
+
+class Found(NamedTuple):
+    """A path that matches a source; of several sources the first one has it."""
+
+    path: str
+    source: str
+    stat: os.stat_result
+
+
+class Globs(NamedTuple):
+    """The patterns of one source."""
+
+    source: str
+    include: Sequence[str]
+    exclude: Sequence[str]
+
+
+def find(sources: Iterable[Globs]) -> Iterator[Found]:
+    """Every regular file that matches, once, in the order of sources and paths. What cannot be read is left for `Tail`."""
+    seen: set[str] = set()
+    for source in sources:
+        for pattern in source.include:
+            for path in sorted(glob.iglob(pattern, recursive=True)):
+                if path in seen or excluded(path, source.exclude):
+                    continue
+                seen.add(path)
+                try:
+                    stat = os.stat(path)
+                except OSError:
+                    continue
+                if (stat.st_mode & 0o170000) == 0o100000:
+                    yield Found(path, source.source, stat)
+
+
+def excluded(path: str, patterns: Sequence[str]) -> bool:
+    """``*`` in an exclusion also matches ``/``: more is excluded rather than less."""
+    return path.endswith(COMPRESSED) or any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
+
+
+def folders(sources: Iterable[Globs]) -> set[str]:
+    """The folders to watch: each one in which a match may appear, or a folder on the way to it."""
+    result: set[str] = set()
+    for source in sources:
+        for pattern in source.include:
+            folder = os.path.dirname(pattern)
+            while True:
+                result.update(path.rstrip("/") or "/" for path in glob.iglob(folder, recursive=True) if os.path.isdir(path))
+                if not glob.has_magic(folder) and os.path.isdir(folder):
+                    break
+                folder = os.path.dirname(folder)
+    return result
+
+
+def siblings(path: str) -> Iterator[str]:
+    """Files beside ``path`` that a rotation may have made of it: ``name.*``, ``name-*``, ``stem-*``, ``stem.*``."""
+    folder, name = os.path.split(path)
+    stem = name.partition(".")[0]
+    prefixes = (name + ".", name + "-", stem + "-", stem + ".")
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return
+    for other in names:
+        if other != name and other.startswith(prefixes) and not other.endswith(COMPRESSED):
+            yield os.path.join(folder, other)
+
+
+class Watcher:
+    """Notices of changes in a set of folders. Without them (``polling``, or the kernel refuses) the caller looks by itself."""
+
+    def __init__(self, *, polling: bool) -> None:
+        self._polling = polling
+        self._folders: set[str] = set()
+        self._notify: RustNotify | None = None
+        self._pause = threading.Event()
+
+    @property
+    def blind(self) -> bool:
+        """No notices come: every file has to be looked at."""
+        return self._notify is None
+
+    def watch(self, wanted: set[str]) -> bool:
+        """Watch exactly these folders. True when that changed anything: notices may have been missed meanwhile."""
+        if self._polling or wanted == self._folders:
+            return False
+        self.close()
+        self._folders = wanted
+        try:
+            self._notify = RustNotify(sorted(wanted), False, False, 0, False, True) if wanted else None
+        except OSError as error:
+            log.warning("no notices of file changes (%s): looking at every file instead; raise fs.inotify limits", error)
+        return True
+
+    def wait(self, timeout_s: float, stop: threading.Event) -> set[str]:
+        """The paths that changed, as soon as there are any; an empty set after ``timeout_s``."""
+        if self._notify is None:
+            stop.wait(timeout_s)
+            return set()
+        timeout_ms = max(1, int(timeout_s * 1000))
+        step_ms = min(STEP_MS, timeout_ms)
+        changes = self._notify.watch(step_ms, step_ms, timeout_ms, stop)
+        return {path for _, path in changes} if isinstance(changes, set) else set()
+
+    def close(self) -> None:
+        if self._notify is not None:
+            self._notify.close()
+            self._notify = None
+        self._folders = set()

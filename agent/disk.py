@@ -1,0 +1,51 @@
+"""The one door to the disk for everything that must survive a crash, so that a test can put a failing one behind it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+class Disk:
+    """A handful of operations on files of the state folder; every failure is an OSError."""
+
+    def create(self, path: Path) -> int:
+        """A descriptor for appending and reading a file that must not exist yet."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    def open(self, path: Path) -> int:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def write(self, fd: int, data: bytes, at: int) -> None:
+        """All of ``data`` at position ``at``, or an OSError."""
+        view = memoryview(data)
+        while view:
+            done = os.pwrite(fd, view, at)
+            view = view[done:]
+            at += done
+
+    def read(self, fd: int, length: int, at: int) -> bytes:
+        return os.pread(fd, length, at)
+
+    def size(self, fd: int) -> int:
+        return os.fstat(fd).st_size
+
+    def truncate(self, fd: int, length: int) -> None:
+        os.ftruncate(fd, length)
+
+    def sync(self, fd: int) -> None:
+        os.fdatasync(fd)
+
+    def sync_folder(self, folder: Path) -> None:
+        """A new or renamed file survives a power cut only when its folder is synced, too."""
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+    def close(self, fd: int) -> None:
+        os.close(fd)

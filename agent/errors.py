@@ -1,0 +1,23 @@
+"""Kinds of error, by whose turn it is. Every message says what, where, and the mend."""
+
+from __future__ import annotations
+
+
+class AgentError(Exception):
+    """Something a person has to know about; its text is for them."""
+
+
+class ConfigError(AgentError):
+    """The configuration cannot be used. Names every fault that was found."""
+
+
+class StateRefused(AgentError):
+    """The state folder cannot be used: another agent has it, a newer one wrote it, or its permissions are wrong."""
+
+
+class StorageFailed(AgentError):
+    """A write or sync of the state folder failed. The agent starts again from what is on disk."""
+
+
+class StorageFull(StorageFailed):
+    """The disk is full. Nothing was changed; the sources hold the data until there is room."""

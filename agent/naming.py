@@ -1,0 +1,68 @@
+"""The events of one file, named the way the agent names them: for the ``ids`` command and for comparing with the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from agent import identity, wire
+from agent.blocks import BLOCK_BYTES, cut_block
+from agent.identity import BODY_AT, FileState
+from agent.tail import FRONT_BYTES
+
+
+class NamedEvent(NamedTuple):
+    offset: int
+    external_id: str
+    event: bytes
+
+
+def events(path: Path, *, scope: str, source: str, state: FileState | None = None) -> Iterator[NamedEvent]:
+    """Every complete line of a file.
+
+    Args:
+        path: a plain file.
+        scope: as the agent resolves it.
+        source: name of the source in the agent's configuration.
+        state: what a running agent's state says of the file, if it knows it: its tag tells it from look-alikes.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        front = file.read(FRONT_BYTES)
+        head = identity.head_of(front)
+        if head is None:
+            return
+        body = identity.body_of(front)
+        head_id = state.head_id if state else identity.file_id(scope, source, head, 0)
+        body_id = (state and state.body_id) or identity.file_id(scope, source, body or b"", 0)
+        for offset, block in _blocks(file):
+            yield from _lines(block, offset, head_id if offset < BODY_AT else body_id)
+
+
+def _blocks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    while True:
+        file.seek(offset)
+        buf = file.read(BLOCK_BYTES)
+        cut = cut_block(buf, 0, len(buf), offset)
+        if cut is None:
+            return
+        yield offset, buf[: cut.length]
+        offset += cut.length
+
+
+def _lines(block: bytes, offset: int, file_id: str) -> Iterator[NamedEvent]:
+    for line in _split(block):
+        event = line.removesuffix(b"\n").removesuffix(b"\r")
+        yield NamedEvent(offset, wire.event_id(file_id, offset, event), event)
+        offset += len(line)
+
+
+def _split(block: bytes) -> list[bytes]:
+    """Lines with their newlines; not `splitlines`, to which more than a newline ends a line."""
+    lines = [line + b"\n" for line in block.split(b"\n")]
+    last = lines.pop()[:-1]
+    return [*lines, last] if last else lines

@@ -1,0 +1,408 @@
+"""The reader: files in, records appended to the spool. One thread, which owns the catalog and every source file.
+
+Promises:
+- Bytes are read once on the common path: one read, one compression, one append. Python never touches a single line.
+- Before every read the 4 KiB in front of the offset are compared with what was read before: a file that was cut and has
+  grown past the old offset between two looks is noticed.
+- A quiet file's line leaves at once; after that at most every ``flush_interval_s``, unless a whole block is there. Files with
+  much to read take turns, a block each.
+- When the spool is full nothing is read and nothing is lost: handles stay open, offsets stay where they are.
+- A rotated file is kept open until it has been read to its end and nothing was added for `ROTATED_IDLE_S`, and its bytes are
+  synced. Its last line counts without a newline then, and only then.
+
+Order of a round: notices -> walk, if something came or went -> a block of each file that is due -> ack notes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from agent import discover, identity, wire
+from agent.blocks import BLOCK_BYTES, cut_block
+from agent.catalog import Catalog, Lost, Origins
+from agent.codec import compress
+from agent.config import Config, Source
+from agent.errors import StorageFull
+from agent.identity import BODY_AT, MARK_BYTES, FileState
+from agent.ledger import Ledger
+from agent.segment import Checkpoint, SpoolHead, encode_checkpoint, merge
+from agent.spool import Spool, loss_record
+from agent.tail import Tail
+
+log = logging.getLogger("agent.reader")
+
+ROTATED_IDLE_S = 60.0
+DELETED_IDLE_S = 10.0
+IDLE_CLOSE_S = 5.0
+"""A listed file that was read to its end is closed no sooner than this when handles run short: its bytes are synced by then."""
+FULL_WAIT_S = 0.2
+WALK_COST_FACTOR = 20
+"""A walk of many files that notices trigger is not repeated before this many times its own duration has passed."""
+RECORD_ROOM = wire.MAX_PAYLOAD_BYTES
+
+
+class Reader:
+    """Runs in a thread of its own (`run`) until ``stop``; then reads to the end of every file, and returns."""
+
+    def __init__(
+        self,
+        config: Config,
+        spool: Spool,
+        *,
+        scope: str,
+        agent: str,
+        ledger: Ledger,
+        on_append: Callable[[], None],
+        tenant_id: Callable[[], str],
+    ) -> None:
+        self._config = config
+        self._spool = spool
+        self._scope = scope
+        self._agent = agent
+        self._ledger = ledger
+        self._on_append = on_append
+        self._tenant_id = tenant_id
+        self._sources = {source.name: source for source in config.sources}
+        self._globs = [discover.Globs(source.name, source.include, source.exclude) for source in config.sources]
+        recovery = spool.recovery
+        self.catalog = Catalog(scope, recovery.states, recovery.tags, fresh=spool.fresh, make_origin=Origins())
+        self._watcher = discover.Watcher(polling=config.polling)
+        self._stop = threading.Event()
+        self._due: dict[tuple[int, int], Tail] = {}
+        self._by_path: dict[str, Tail] = {}
+        self._buffer = bytearray(MARK_BYTES + BLOCK_BYTES)
+        self._boot = os.urandom(4).hex()
+        self._records = 0
+        self._walk_after_s = 0.0
+        self._walk_wanted = True
+        self._next_walk_s = 0.0
+        self._noted_s = 0.0
+        self._stop_by_s = float("inf")
+        self.blocked = False
+        """The spool, or its disk, is full."""
+
+    def head(self) -> SpoolHead:
+        """What a segment begins with."""
+        return SpoolHead(self._scope, self._tenant_id(), self.catalog.all_states(), dict(self.catalog.tags))
+
+    def stop(self, *, within_s: float) -> None:
+        """Read what is there and return from `run`, at the latest after ``within_s``."""
+        self._stop_by_s = time.monotonic() + within_s
+        self._stop.set()
+
+    def unread_bytes(self) -> int:
+        """What the files hold beyond their offsets, as last seen."""
+        tails = list(self.catalog.tails.values())
+        return sum(max(0, tail.size - tail.state.offset) for tail in tails if tail.state is not None)
+
+    def run(self) -> None:
+        """Until `stop`. Raises StorageFailed when the spool has to be opened anew."""
+        try:
+            while not self._stop.is_set():
+                self._round()
+            self._read_to_the_end()
+        finally:
+            self._watcher.close()
+            for tail in self.catalog.tails.values():
+                tail.close()
+
+    def _round(self) -> None:
+        now_s = time.monotonic()
+        if (self._walk_wanted and now_s >= self._walk_after_s) or now_s >= self._next_walk_s:
+            self._walk(now_s)
+        self._read_due()
+        self._note_acks()
+        for path in self._watcher.wait(self._pause_s(), self._stop):
+            self._notice(path)
+
+    def _pause_s(self) -> float:
+        """How long nothing has to be done if no notice comes."""
+        if self.blocked:
+            return FULL_WAIT_S
+        now_s = time.monotonic()
+        until = self._next_walk_s
+        if self._walk_wanted:
+            until = min(until, self._walk_after_s)
+        for tail in self._due.values():
+            until = min(until, tail.read_s + self._config.flush_interval_s)
+        longest = self._config.flush_interval_s if self._watcher.blind else 1.0
+        return min(max(until - now_s, 0.0), longest)
+
+    def _notice(self, path: str) -> None:
+        tail = self._by_path.get(path)
+        if tail is None:
+            self._walk_wanted = self._walk_wanted or not path.endswith(discover.COMPRESSED)
+            return
+        self._due[tail.inode] = tail
+        try:
+            stat = os.stat(path)
+        except OSError:
+            self._walk_wanted = True
+            return
+        if (stat.st_dev, stat.st_ino) != tail.inode:
+            self._walk_wanted = True
+
+    # Walking -----------------------------------------------------------------------------------------------------------
+
+    def _walk(self, now_s: float) -> None:
+        """Look at every file that matches, and settle which content is where."""
+        self._walk_wanted = False
+        moved = self._watcher.watch(discover.folders(self._globs) | self._real_folders())
+        for tail in self.catalog.update(list(discover.find(self._globs)), now_s):
+            self._due[tail.inode] = tail
+        if moved:
+            self._due.update(self.catalog.tails)
+        for tail in list(self.catalog.tails.values()):
+            if tail.state is None:
+                self._identify(tail, now_s)
+        lost = []
+        for item in self.catalog.settle_missing(now_s, time.time_ns()):
+            if isinstance(item, Lost):
+                lost.append(item)
+            else:
+                self._due[item.inode] = item
+        self._write_losses(lost)
+        self._finish_rotated(now_s)
+        self._close_idle(now_s)
+        tails = self.catalog.tails.values()
+        self._by_path = {path: tail for tail in tails for path in (tail.path, os.path.realpath(tail.path))}
+        done_s = time.monotonic()
+        self._walk_after_s = done_s + WALK_COST_FACTOR * (done_s - now_s)
+        self._next_walk_s = done_s + self._config.rescan_interval_s
+        if self._watcher.blind:
+            self._next_walk_s = max(done_s + self._config.flush_interval_s, self._walk_after_s)
+
+    def _real_folders(self) -> set[str]:
+        """Where links lead: changes are noticed there, not where the link is."""
+        return {
+            os.path.dirname(os.path.realpath(tail.path)) for tail in self.catalog.tails.values() if os.path.islink(tail.path)
+        }
+
+    def _identify(self, tail: Tail, now_s: float) -> None:
+        try:
+            self.catalog.identify(tail, now_s)
+        except OSError as error:
+            self._unreadable(tail, error)
+        if tail.state is not None:
+            self._due[tail.inode] = tail
+
+    def _unreadable(self, tail: Tail, error: OSError) -> None:
+        reason = error.strerror or str(error)
+        if tail.error != reason:
+            tail.error = reason
+            log.warning("%s: cannot be read: %s; it is tried again at each walk", tail.path, reason)
+        self._due.pop(tail.inode, None)
+
+    def _finish_rotated(self, now_s: float) -> None:
+        for tail in list(self.catalog.tails.values()):
+            if tail.listed or tail.state is None or (self.blocked and tail.size > tail.state.offset):
+                continue
+            idle_s = DELETED_IDLE_S if tail.deleted else ROTATED_IDLE_S
+            if now_s - max(tail.grew_s, tail.first_seen_s) < idle_s:
+                continue
+            while self._pull_safely(tail, final=True):
+                pass
+            if tail.state is not None and tail.look() <= tail.state.offset:
+                self._spool.sync()
+                log.info("%s: read to its end, %d bytes; closed", tail.path, tail.state.offset)
+                self.catalog.finish(tail, now_s, time.time_ns())
+
+    def _close_idle(self, now_s: float) -> None:
+        """Keep the number of handles bounded: the longest idle files are opened again when they change."""
+        opened = [tail for tail in self.catalog.tails.values() if tail.is_open]
+        surplus = len(opened) - self._config.max_open_files
+        if surplus <= 0:
+            return
+        for tail in sorted(opened, key=lambda tail: tail.grew_s):
+            read = tail.state is None or tail.size <= tail.state.offset
+            if surplus > 0 and tail.listed and read and now_s - tail.grew_s > IDLE_CLOSE_S:
+                tail.close()
+                surplus -= 1
+
+    # Reading -----------------------------------------------------------------------------------------------------------
+
+    def _read_due(self) -> None:
+        """A block of each file that is due, in turn, for as long as one flush interval."""
+        end_s = time.monotonic() + self._config.flush_interval_s
+        while self._due and time.monotonic() < end_s:
+            progress = False
+            for tail in list(self._due.values()):
+                progress |= self._pull_safely(tail, final=False)
+            if not progress:
+                return
+
+    def _pull_safely(self, tail: Tail, *, final: bool) -> bool:
+        try:
+            progress = self._pull(tail, final=final)
+        except OSError as error:
+            self._unreadable(tail, error)
+            return False
+        except StorageFull as error:
+            if not self.blocked:
+                log.error("%s; reading waits until there is room, the sources hold the data", error)
+            self.blocked = True
+            return False
+        return progress
+
+    def _pull(self, tail: Tail, *, final: bool) -> bool:
+        """Take one block of a file, if it is due. True when there may be more to take at once."""
+        now_s = time.monotonic()
+        if tail.state is None:
+            self._due.pop(tail.inode, None)
+            self._identify(tail, now_s)
+            return tail.state is not None
+        reopened = not tail.is_open
+        before = tail.size
+        size = tail.look()
+        state = tail.state
+        if size != before:
+            tail.grew_s = now_s
+        if reopened and tail.generation != state.generation:
+            self._changed(tail)
+            return False
+        if reopened or size < state.offset:
+            self.catalog.check(tail)
+            if tail.state is not state:
+                self._changed(tail, again=tail.state is not None)
+                return False
+        if size == state.offset:
+            self._due.pop(tail.inode, None)
+            return False
+        urgent = final or self._stop.is_set() or size - state.offset >= BLOCK_BYTES
+        if not urgent and now_s < tail.read_s + self._config.flush_interval_s:
+            return False
+        if not self._spool.room(RECORD_ROOM):
+            if not self.blocked:
+                log.warning("the spool is full (%d bytes): reading waits for acks", self._spool.size_bytes)
+            self.blocked = True
+            return False
+        self.blocked = False
+        return self._take(tail, state, size, now_s, final=final)
+
+    def _changed(self, tail: Tail, *, again: bool = False) -> None:
+        if not again and tail.state is not None:
+            self.catalog.other_content(tail)
+        self._walk_wanted = True
+        self._walk_after_s = 0.0
+        self._due[tail.inode] = tail
+
+    def _take(self, tail: Tail, state: FileState, size: int, now_s: float, *, final: bool) -> bool:
+        window_at = max(0, state.offset - MARK_BYTES)
+        start = state.offset - window_at
+        view = memoryview(self._buffer)
+        end = os.preadv(tail.open(), [view[: start + BLOCK_BYTES]], window_at)
+        if state.recent and (end < start or identity.crc_before(self._buffer, start) != state.recent[-1][1]):
+            self.catalog.check(tail)
+            if tail.state is state:
+                return True  # it changed back between the two looks
+            self._changed(tail, again=True)
+            return False
+        state.size = max(size, window_at + end)
+        cut = cut_block(self._buffer, start, end, state.offset, final=final)
+        if cut is None:
+            self._due.pop(tail.inode, None)
+            return False
+        self._append(tail, state, view[: start + cut.length], start, window_at, cut.events, partial=cut.partial)
+        tail.read_s = now_s
+        tail.grew_s = now_s
+        return True
+
+    def _append(
+        self, tail: Tail, state: FileState, window: memoryview, start: int, window_at: int, events: int, *, partial: bool
+    ) -> None:
+        source = self._sources[tail.source]
+        offset, to = state.offset, window_at + len(window)
+        if offset >= BODY_AT and not state.body_id:
+            body = identity.body_of(tail.front())
+            state.body_id = identity.file_id(self._scope, tail.source, body or b"", 0)
+        change = msgspec.structs.replace(state, marks={}, recent=[])
+        identity.advance(change, window, window_at, to)
+        reproducible = not (partial or (state.tag and offset < BODY_AT))
+        flags = wire.REPLAY * (offset < state.replay_until) | wire.REPRODUCIBLE * reproducible | wire.PARTIAL * partial
+        header = wire.Header(
+            wire.DATA,
+            self._next_id(),
+            agent=self._agent,
+            scope=self._scope,
+            source=tail.source,
+            service=source.service or source.name,
+            path=tail.path,
+            file_id=state.head_id if offset < BODY_AT else state.body_id,
+            origin=state.origin,
+            base_offset=offset,
+            source_from=offset,
+            source_to=to,
+            raw_bytes=len(window) - start,
+            events=events,
+            format=source.format,
+            observed_ns=time.time_ns(),
+            flags=flags,
+            labels=source.labels,
+            fields=_fields(source),
+            checkpoint=encode_checkpoint(Checkpoint(change, tail.replaces)),
+        )
+        self._spool.append(wire.encode_record(header, compress(window[start:])))
+        tail.replaces = ""
+        tail.state = self.catalog.states[state.origin] = merge(state, change)
+        if not reproducible:
+            self._spool.sync()
+        self._ledger.read(events, len(window) - start)
+        self._on_append()
+
+    def _next_id(self) -> str:
+        self._records += 1
+        return f"{self._boot}{self._records:08x}"
+
+    def _write_losses(self, lost: Iterable[Lost]) -> None:
+        """Losses go the way of the data: through the spool, synced at once, since nobody could count them again."""
+        now_ns = time.time_ns()
+        losses = tuple(
+            wire.Loss(
+                f"{state.origin}-{state.offset:x}",
+                state.path,
+                state.source,
+                reason,
+                lost_bytes,
+                True,
+                state.offset,
+                state.head_id,
+                now_ns,
+            )
+            for state, reason, lost_bytes in lost
+        )
+        if not losses:
+            return
+        for loss in losses:
+            log.error("%s: at least %d bytes lost from byte %d on: %s", loss.path, loss.lost_bytes, loss.offset, loss.reason)
+            self._ledger.lost(loss.reason, loss.lost_bytes)
+        self._spool.append(
+            loss_record(losses, record_id=self._next_id(), agent=self._agent, scope=self._scope, observed_ns=now_ns)
+        )
+        self._spool.sync()
+        self._on_append()
+
+    def _note_acks(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._noted_s >= 1.0 and not self.blocked:
+            self._noted_s = now_s
+            self._spool.note_acks(self._tenant_id())
+
+    def _read_to_the_end(self) -> None:
+        """After `stop`: what the sources hold now is read, as far as the spool has room."""
+        self._walk(time.monotonic())
+        progress = True
+        while progress and not self.blocked and time.monotonic() < self._stop_by_s:
+            progress = False
+            for tail in list(self._due.values()):
+                progress |= self._pull_safely(tail, final=False)
+        self._spool.sync()
+
+
+def _fields(source: Source) -> wire.Fields:
+    return wire.Fields(source.fields.time, source.fields.level, source.fields.message)

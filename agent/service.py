@@ -1,0 +1,212 @@
+"""The agent's life: lock the state, open the spool, read and ship until told to stop, leave nothing unsaid.
+
+Threads: the event loop (shipping, status), the reader, and one that syncs the spool. When the disk fails under the spool, all
+of them are taken down and started again from what is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from agent import scope as scopes
+from agent import status
+from agent.config import Config, runs_in_flight
+from agent.errors import StateRefused, StorageFailed
+from agent.ledger import Ledger
+from agent.reader import Reader
+from agent.retry import backoff
+from agent.ship import Shipper
+from agent.spool import Spool
+
+log = logging.getLogger("agent")
+
+LOCK = "lock"
+SPOOL = "spool"
+
+
+async def run(config: Config) -> int:
+    """Run until SIGTERM or SIGINT. Returns the exit code: 0, also when something is left in the spool (it is said).
+
+    Raises:
+        StateRefused: the state folder is in use or cannot be used.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    ledger = Ledger()
+    with locked(Path(config.state_dir)):
+        attempt = 0
+        while not stop.is_set():
+            try:
+                await _session(config, ledger, stop)
+            except StorageFailed as error:
+                attempt += 1
+                wait_s = backoff(attempt, Random())
+                log.error("%s; starting again from what is on disk in %.1f s, nothing is lost", error, wait_s)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), wait_s)
+    return 0
+
+
+async def _session(config: Config, ledger: Ledger, stop: asyncio.Event) -> None:
+    """From opening the spool to closing it. Raises StorageFailed when the disk fails meanwhile."""
+    state = Path(config.state_dir)
+    spool = Spool(state / SPOOL, segment_bytes=config.spool.segment_bytes, max_bytes=config.spool.max_bytes)
+    ledger.tenant_id = ledger.tenant_id or spool.recovery.tenant_id
+    scope = scopes.resolve(spool.recovery.scope, config.scope, os.environ)
+    if scope.warning:
+        log.warning("%s", scope.warning)
+    shipper = Shipper(
+        spool,
+        ledger,
+        state,
+        url=config.collector.url,
+        api_key=config.collector.api_key,
+        ca_file=config.collector.ca_file,
+        in_flight=runs_in_flight(config),
+        run_bytes=config.collector.run_bytes,
+        request_timeout_s=config.collector.request_timeout_s,
+    )
+    loop = asyncio.get_running_loop()
+    failed: asyncio.Future[Any] = loop.create_future()
+
+    def wake() -> None:
+        loop.call_soon_threadsafe(shipper.wake)
+
+    reader = Reader(
+        config,
+        spool,
+        scope=scope.value,
+        agent=config.name or socket.gethostname(),
+        ledger=ledger,
+        on_append=wake,
+        tenant_id=lambda: ledger.tenant_id,
+    )
+    try:
+        spool.start(reader.head)
+        log.info("started: %d sources, scope from %s, state in %s", len(config.sources), scope.taken_from, state)
+        async with status.served(state, lambda: status.snapshot(reader, spool, ledger, scope, pid=os.getpid())):
+            await _follow(config, spool, reader, shipper, failed, stop)
+        _say_what_is_left(spool, reader, ledger)
+        spool.note_acks(ledger.tenant_id)
+    finally:
+        with contextlib.suppress(StorageFailed):
+            spool.close()
+
+
+async def _follow(
+    config: Config, spool: Spool, reader: Reader, shipper: Shipper, failed: asyncio.Future[Any], stop: asyncio.Event
+) -> None:
+    loop = asyncio.get_running_loop()
+
+    def fail(error: BaseException) -> None:
+        loop.call_soon_threadsafe(_set_exception, failed, error)
+
+    syncing = threading.Event()
+    threads = [
+        _thread("reader", reader.run, fail),
+        _thread("sync", lambda: _sync_at_intervals(spool, config.spool.fsync_interval_s, syncing), fail),
+    ]
+    shipping: asyncio.Future[Any] = asyncio.ensure_future(shipper.run())
+    stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([failed, stopping, shipping], return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done() and not failed.done() and not shipping.done():
+            log.info("stopping: reading to the end, then waiting for acks, at most %g s", config.shutdown_timeout_s)
+            deadline_s = time.monotonic() + config.shutdown_timeout_s
+            reader.stop(within_s=config.shutdown_timeout_s / 2)
+            await asyncio.to_thread(threads[0].join)
+            drained: asyncio.Future[Any] = asyncio.ensure_future(shipper.drained())
+            left_s = max(0.0, deadline_s - time.monotonic())
+            await asyncio.wait([failed, shipping, drained], timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            drained.cancel()
+    finally:
+        reader.stop(within_s=0.0)
+        syncing.set()
+        stopping.cancel()
+        shipping.cancel()
+        await asyncio.gather(shipping, stopping, return_exceptions=True)
+        for thread in threads:
+            await asyncio.to_thread(thread.join)
+    _raise_first(failed, shipping)
+
+
+def _raise_first(failed: asyncio.Future[Any], shipping: asyncio.Future[Any]) -> None:
+    """Let the cause out: the reader's, the sync's or the shipper's."""
+    if failed.done():
+        failed.result()
+    failed.cancel()
+    if not shipping.cancelled() and (error := shipping.exception()) is not None:
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error
+
+
+def _set_exception(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def _thread(name: str, target: Callable[[], None], fail: Callable[[BaseException], None]) -> threading.Thread:
+    def guarded() -> None:
+        try:
+            target()
+        except BaseException as error:
+            fail(error)
+
+    thread = threading.Thread(target=guarded, name=f"agent-{name}", daemon=True)
+    thread.start()
+    return thread
+
+
+def _sync_at_intervals(spool: Spool, interval_s: float, stop: threading.Event) -> None:
+    while not stop.wait(interval_s):
+        spool.sync()
+
+
+def _say_what_is_left(spool: Spool, reader: Reader, ledger: Ledger) -> None:
+    counts = ledger.counts()
+    if spool.drained and not reader.unread_bytes():
+        log.info("stopped: everything that was read is acknowledged (%d events)", counts.get("acked_events", 0))
+    else:
+        log.warning(
+            "stopped with events that are not acknowledged yet: %d bytes in the spool, %d bytes unread in the sources; "
+            "the next start goes on there (sending: %s)",
+            spool.size_bytes, reader.unread_bytes(), ledger.sending,
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def locked(state: Path) -> Iterator[None]:
+    """Hold a state folder. Raises StateRefused, which names the agent that has it."""
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fd = os.open(state / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StateRefused(f"{state}: {error.strerror}; state_dir must be a folder that the agent can write to") from error
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(fd, 200, 0).decode("utf-8", "replace").strip() or "unknown"
+            raise StateRefused(
+                f"{state}: another agent ({holder}) works on this state folder; stop it, or give this one its own state_dir"
+            ) from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,218 @@
+"""Shipping: runs of records out of the spool, over HTTP, until each has a final outcome.
+
+Promises:
+- The bytes of a run are those of the spool, and the same on every try. What may have been received before says so.
+- Only `agent.retry` decides what an answer means; this module obeys. A run leaves the spool with its ack, never before.
+- A few requests are in flight; none of them waits for another. A success wakes those that wait to try again.
+- A refused key stops the sending and is tried again at intervals; reading goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from random import Random
+
+import aiohttp
+
+from agent import retry, wire
+from agent.deadletter import RETRY_S, DeadLetters, Quarantine
+from agent.ledger import Ledger
+from agent.logs import Fault
+from agent.segment import Position
+from agent.spool import Entry, Spool
+
+log = logging.getLogger("agent.ship")
+
+MAX_ANSWER_BYTES = 16 << 20
+MAX_RUN_RAW_BYTES = 8 << 20
+"""What one request may be when inflated: a fraction of what a collector lets one tenant keep waiting."""
+CONNECT_TIMEOUT_S = 5.0
+
+
+class Shipper:
+    """Sends what the spool holds. Owned by the event loop."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        ledger: Ledger,
+        state: Path,
+        *,
+        url: str,
+        api_key: str,
+        ca_file: str,
+        in_flight: int,
+        run_bytes: int,
+        request_timeout_s: float,
+        random: Random | None = None,
+    ) -> None:
+        self._spool = spool
+        self._ledger = ledger
+        self._dead_letters = DeadLetters(state)
+        self._quarantine = Quarantine(state)
+        self._url = url.rstrip("/") + wire.BLOCKS_PATH
+        self._headers = {"X-API-Key": api_key, "Content-Type": wire.RUN_TYPE}
+        self._ca_file = ca_file
+        self._in_flight = in_flight
+        self._run_bytes = run_bytes
+        self._timeout = aiohttp.ClientTimeout(total=request_timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        self._random = random or Random()
+        self._wake = asyncio.Event()
+        self._passed = asyncio.Event()
+        self._passes = 0
+        self._fault = Fault(log, "sending")
+        self._idle = asyncio.Event()
+
+    def wake(self) -> None:
+        """The spool has something new."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        context = ssl.create_default_context(cafile=self._ca_file) if self._ca_file else True
+        connector = aiohttp.TCPConnector(limit=self._in_flight + 1, ssl=context, keepalive_timeout=60)
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=self._timeout, auto_decompress=True) as session,
+            asyncio.TaskGroup() as group,
+        ):
+            for _ in range(self._in_flight):
+                group.create_task(self._work(session))
+            group.create_task(self._retry_quarantined(session))
+
+    async def drained(self) -> None:
+        """Return when everything in the spool has its outcome."""
+        while not self._spool.drained:
+            self._idle.clear()
+            self._wake.set()
+            await self._idle.wait()
+
+    async def _work(self, session: aiohttp.ClientSession) -> None:
+        while True:
+            run = self._spool.next_run(max_bytes=self._run_bytes, max_raw_bytes=MAX_RUN_RAW_BYTES)
+            if run is None:
+                self._idle.set()
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            await self._deliver(session, run.entries, replay=run.replay)
+            self._idle.set()
+
+    async def _deliver(self, session: aiohttp.ClientSession, entries: tuple[Entry, ...], *, replay: bool) -> None:
+        """Until every record of the run has its outcome, or is in the quarantine."""
+        attempt, passes = 0, self._passes
+        while True:
+            decision = await self._post(session, entries, replay=replay or attempt > 0)
+            attempt += 1
+            poisoned = (
+                isinstance(decision, retry.RetryAfter)
+                and decision.suspicious
+                and attempt >= retry.ATTEMPTS_BEFORE_SPLIT
+                and self._passes > passes
+            )
+            if isinstance(decision, retry.Delivered):
+                self._settle(entries, decision.answer)
+                return
+            if isinstance(decision, retry.Split) or poisoned:
+                if await self._set_apart(session, entries, decision.reason):
+                    return
+                decision = retry.RetryAfter(decision.reason)
+            self._report(decision.reason)
+            if isinstance(decision, retry.RetryAfter):
+                await self._pause(retry.wait_for(decision, attempt, self._random), eager=decision.seconds is None)
+            else:
+                await self._pause(retry.STOPPED_RETRY_S, eager=True)
+
+    async def _set_apart(self, session: aiohttp.ClientSession, entries: tuple[Entry, ...], reason: str) -> bool:
+        """Send the records of a refused run one by one; keep one alone in the quarantine. False: no room for it."""
+        if len(entries) > 1:
+            for entry in entries:
+                await self._deliver(session, (entry,), replay=True)
+            return True
+        try:
+            kept = self._quarantine.add(entries[0])
+        except OSError as error:
+            reason, kept = f"{reason}; quarantine: {error.strerror}", False
+        if not kept:
+            return False
+        header = entries[0].header
+        log.error(
+            "record %s (%s, bytes %d to %d) was refused and is in the quarantine, tried again every %d minutes: %s",
+            header.record_id, header.path, header.source_from, header.source_to, RETRY_S // 60, reason,
+        )  # fmt: skip
+        self._ledger.add("quarantined_events", header.events)
+        self._spool.ack(entries)
+        return True
+
+    async def _post(self, session: aiohttp.ClientSession, entries: tuple[Entry, ...], *, replay: bool) -> retry.Decision:
+        body = entries[0].data if len(entries) == 1 else b"".join(entry.data for entry in entries)
+        headers = {**self._headers, wire.REPLAY_HEADER: "1"} if replay else self._headers
+        expected = {entry.header.record_id: entry.header.events for entry in entries}
+        try:
+            async with session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
+                answer = await _read(response)
+                found: Mapping[str, str] = response.headers
+                return retry.judge(response.status, found, answer, expected, self._ledger.tenant_id)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return retry.RetryAfter(f"{self._url}: {type(error).__name__}: {error}".rstrip(": "))
+
+    def _settle(self, entries: tuple[Entry, ...], answer: wire.Answer) -> None:
+        outcomes = {outcome.record_id: outcome for outcome in answer.records}
+        for entry in entries:
+            outcome = outcomes[entry.header.record_id]
+            if outcome.rejected and entry.header.kind == wire.DATA:
+                count = self._dead_letters.add(entry, outcome, answer.tenant_id)
+                log.error(
+                    "%s: %d events were refused (%s); they are in the dead letters", entry.header.path, count, outcome.reason
+                )
+            self._ledger.acked(entry.header, outcome)
+        if not self._ledger.tenant_id:
+            log.info("first contact: this agent's data belongs to tenant %s", answer.tenant_id)
+            self._ledger.tenant_id = answer.tenant_id
+        self._spool.ack(entries)
+        self._passes += 1
+        self._passed.set()
+        self._fault.over()
+        self._ledger.sending = "ok"
+
+    def _report(self, reason: str) -> None:
+        self._ledger.sending = reason
+        self._fault.seen(reason, time.monotonic())
+
+    async def _pause(self, seconds: float, *, eager: bool) -> None:
+        """Wait; ``eager``: not longer than until another run has passed."""
+        if not eager:
+            await asyncio.sleep(seconds)
+            return
+        self._passed.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._passed.wait()
+        except TimeoutError:
+            pass
+
+    async def _retry_quarantined(self, session: aiohttp.ClientSession) -> None:
+        while True:
+            await asyncio.sleep(RETRY_S)
+            for path in self._quarantine.records():
+                data = path.read_bytes()
+                entry = Entry(Position(0, 0), wire.decode_record(data).header, data)
+                decision = await self._post(session, (entry,), replay=True)
+                if isinstance(decision, retry.Delivered):
+                    self._quarantine.remove(path)
+                    log.info("record %s left the quarantine: delivered", entry.header.record_id)
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The body, at most `MAX_ANSWER_BYTES` of it: a longer one is no answer of a collector, and does not decode."""
+    chunks, size = [], 0
+    async for chunk in response.content.iter_chunked(1 << 16):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            break
+    return b"".join(chunks)

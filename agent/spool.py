@@ -1,0 +1,359 @@
+"""The disk queue that is the checkpoint.
+
+Promises:
+- Appending a record is the one step that moves a file's offset. There is no other file of offsets, so none can run ahead.
+- A record is read for shipping as soon as it is appended; what a power cut takes from the spool it takes from the offset,
+  too, and the lines are read again with the same IDs. Records that reading again would not reproduce are synced first.
+- Sealed segments are synced, with their folder, before the next one is created. Each segment begins with the state of every
+  file, so deleting a fully acked segment writes nothing: a full disk can free itself.
+- A failed write or sync is never papered over: what was not proven to be on disk is cut, and `StorageFailed` makes the
+  agent start again from what is.
+- Nobody deletes files by hand: any damage is skipped, named and read again (`agent.segment`).
+
+Order: append (write) -> sync, at most `fsync_interval_s` later -> sealed when full (sync, new file, sync folder) -> acked ->
+deleted. One thread appends (the reader), one syncs, the shipping loop takes runs and acks them; a lock guards the counts.
+
+Known limit: `max_bytes` bounds what the spool holds; a segment is freed only when all of it is acked.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from agent import wire
+from agent.codec import compress
+from agent.disk import Disk
+from agent.errors import StateRefused, StorageFailed, StorageFull
+from agent.segment import Acked, Damage, Position, Recovery, SpoolHead, acked_record, head_records, scan
+
+log = logging.getLogger("agent.spool")
+
+SUFFIX = ".seg"
+MAX_RUN_RECORDS = 256
+_LONGEST_RECORD = wire.PREFIX_BYTES + wire.MAX_HEADER_BYTES + wire.MAX_PAYLOAD_BYTES
+
+
+class Entry(NamedTuple):
+    """One shipped record: where it lies and what the answer must name."""
+
+    position: Position
+    header: wire.Header
+    data: bytes
+
+
+class Run(NamedTuple):
+    """The records of one request. ``replay``: they may have been received before."""
+
+    entries: tuple[Entry, ...]
+    replay: bool
+
+
+class Spool:
+    """The queue in one folder. Opening it reads it: `recovery` is what its records prove."""
+
+    def __init__(
+        self, folder: Path, *, segment_bytes: int, max_bytes: int, disk: Disk | None = None, read_only: bool = False
+    ) -> None:
+        """Open the queue; ``read_only``: only look at it, also while an agent works on it.
+
+        Raises:
+            StateRefused: the folder cannot be used, or holds records of a newer agent; with the remedy.
+        """
+        self.folder = folder
+        self._segment_bytes = segment_bytes
+        self._max_bytes = max_bytes
+        self._disk = disk or Disk()
+        self._lock = threading.RLock()
+        self._sizes: dict[int, int] = {}
+        self._damaged: list[tuple[int, Damage]] = []
+        self._fd = -1
+        self._read_fd = (-1, -1)
+        self._synced = 0
+        self._outstanding: dict[Position, None] = {}
+        self._acked_written: Position | None = None
+        self.recovery = Recovery()
+        try:
+            if not read_only:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._recover(read_only=read_only)
+        except wire.UnknownVersion as error:
+            raise StateRefused(
+                f"{folder}: {error}; a newer agent wrote it: start that one, or give this one another state_dir"
+            ) from None
+        except OSError as error:
+            raise StateRefused(f"{folder}: {error.strerror}; the agent must be able to read and write it") from error
+
+    # Opening -----------------------------------------------------------------------------------------------------------
+
+    def _recover(self, *, read_only: bool) -> None:
+        numbers = sorted(int(path.stem) for path in self.folder.glob("*" + SUFFIX) if path.stem.isdecimal())
+        for number in numbers:
+            self._sizes[number] = self._read_segment(number, last=number == numbers[-1], quiet=read_only)
+        self.fresh = not numbers
+        self._first = numbers[0] if numbers else 1
+        self._last = numbers[-1] if numbers else 0
+        if numbers and not read_only:
+            self._fd = self._disk.open(self._path(self._last))
+            if self._disk.size(self._fd) != self._sizes[self._last]:
+                self._disk.truncate(self._fd, self._sizes[self._last])
+                self._disk.sync(self._fd)
+            self._synced = self._sizes[self._last]
+        self._cursor = self._start_of_unacked()
+        self._boot_end = Position(self._last, self._sizes.get(self._last, 0))
+
+    def _start_of_unacked(self) -> Position:
+        start = Position(self._first, 0)
+        acked = self.recovery.acked
+        if acked is not None and start < acked and acked.at <= self._sizes.get(acked.segment, -1):
+            return acked
+        return start
+
+    def _read_segment(self, number: int, *, last: bool, quiet: bool) -> int:
+        """Feed one segment to the recovery. Returns how many of its bytes count."""
+        data = self._path(number).read_bytes()
+        for item in scan(data, last=last):
+            if isinstance(item, Damage):
+                self._damaged.append((number, item))
+                log.log(
+                    logging.DEBUG if quiet else logging.WARNING,
+                    "spool segment %d: bytes %d to %d are damaged (%s); the lines in them are read again",
+                    number, item.start, item.end, item.reason,
+                )  # fmt: skip
+                if last:
+                    return item.start
+            else:
+                self.recovery.feed(item, number)
+        return len(data)
+
+    def start(self, head: Callable[[], SpoolHead]) -> None:
+        """Begin to append. ``head`` is asked for the state of every file whenever a segment begins."""
+        self._head = head
+        if self._fd < 0 or self._sizes[self._last] == 0:
+            if self._fd >= 0:
+                self._disk.close(self._fd)
+                self._disk.remove(self._path(self._last))
+            self._create(max(self._last, 1))
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:08d}{SUFFIX}"
+
+    # Appending (reader thread) -----------------------------------------------------------------------------------------
+
+    @property
+    def size_bytes(self) -> int:
+        """What the segments take on disk."""
+        with self._lock:
+            return sum(self._sizes.values())
+
+    def room(self, length: int) -> bool:
+        """Whether a record of ``length`` bytes may be appended now. False is backpressure: wait for acks."""
+        return self.size_bytes + length <= self._max_bytes
+
+    def append(self, record: bytes) -> None:
+        """Add one record.
+
+        Raises:
+            StorageFull: the disk is; nothing has changed, try again later.
+        StorageFailed: it is not in the spool, and what was not synced may not be either.
+        """
+        if self._sizes[self._last] >= self._segment_bytes:
+            self._roll()
+        self._write(record)
+
+    def _write(self, record: bytes) -> None:
+        at = self._sizes[self._last]
+        try:
+            self._disk.write(self._fd, record, at)
+        except OSError as error:
+            self._cut(at)
+            raise _failure(self._path(self._last), "append", error) from error
+        with self._lock:
+            self._sizes[self._last] = at + len(record)
+
+    def _cut(self, at: int) -> None:
+        """Take a half-written record off the end. Failing is fine: the next start cuts it by its checksum."""
+        try:
+            self._disk.truncate(self._fd, at)
+        except OSError as error:
+            log.error("%s: cannot cut it back to %d: %s", self._path(self._last), at, error.strerror)
+
+    def sync(self) -> None:
+        """Everything appended so far is on disk when this returns.
+
+        Raises:
+            StorageFailed: it is not. The pages of a failed sync are gone: all since the last good one is cut.
+        """
+        with self._lock:
+            fd, number, end = self._fd, self._last, self._sizes[self._last]
+            if end == self._synced:
+                return
+        try:
+            self._disk.sync(fd)
+        except OSError as error:
+            self._cut(self._synced)
+            raise StorageFailed(f"{self._path(number)}: sync: {error.strerror}") from error
+        with self._lock:
+            if number == self._last:
+                self._synced = max(self._synced, end)
+
+    def _roll(self) -> None:
+        """Seal the segment and begin the next one. The old one is synced before the new one exists."""
+        self.sync()
+        old = self._fd
+        self._create(self._last + 1)
+        self._disk.close(old)
+
+    def _create(self, number: int) -> None:
+        path = self._path(number)
+        head = b"".join(head_records(self._head()))
+        try:
+            fd = self._disk.create(path)
+            self._disk.write(fd, head, 0)
+            self._disk.sync(fd)
+            self._disk.sync_folder(self.folder)
+        except OSError as error:
+            self._disk.remove(path)
+            raise _failure(path, "new segment", error) from error
+        with self._lock:
+            self._fd, self._last, self._sizes[number], self._synced = fd, number, len(head), len(head)
+
+    # Shipping (event loop) ---------------------------------------------------------------------------------------------
+
+    def next_run(self, *, max_bytes: int, max_raw_bytes: int) -> Run | None:
+        """Take the next records: at least one, at most about ``max_bytes`` of them, ``max_raw_bytes`` when inflated.
+        None when all are taken. They stay outstanding until `ack`."""
+        entries: list[Entry] = []
+        size = raw = 0
+        replay = self._cursor < self._boot_end
+        for entry in self._from_cursor():
+            header = entry.header
+            full = entries and (size + len(entry.data) > max_bytes or raw + header.raw_bytes > max_raw_bytes)
+            if full or replay != (entry.position < self._boot_end):
+                break
+            entries.append(entry)
+            size += len(entry.data)
+            raw += header.raw_bytes
+            with self._lock:
+                self._cursor = Position(entry.position.segment, entry.position.at + len(entry.data))
+                self._outstanding[entry.position] = None
+            if size >= max_bytes or len(entries) >= MAX_RUN_RECORDS:
+                break
+        return Run(tuple(entries), replay) if entries else None
+
+    def _from_cursor(self) -> Iterator[Entry]:
+        """Shipped records from the cursor on; the cursor passes over the others by itself."""
+        while True:
+            number, at = self._cursor
+            with self._lock:
+                end, last = self._sizes.get(number, 0), self._last
+            if at >= end:
+                if number >= last:
+                    return
+                self._cursor = Position(min(n for n in self._sizes if n > number), 0)
+                continue
+            record = self._read_record(number, at, end)
+            if record is None or record.header.kind not in wire.SHIPPED_KINDS:
+                self._cursor = Position(number, record.end if record else self._after_damage(number, at, end))
+                continue
+            yield Entry(self._cursor, record.header, bytes(record.payload.obj))
+
+    def _read_record(self, number: int, at: int, end: int) -> wire.Record | None:
+        """The record at a place, its positions relative to the segment; None where it is damaged."""
+        fd = self._reading(number)
+        length = wire.record_length(self._disk.read(fd, wire.PREFIX_BYTES, at))
+        if length is None or at + length > end:
+            return None
+        try:
+            record = wire.decode_record(self._disk.read(fd, length, at))
+        except wire.BadRecord:
+            return None
+        return record._replace(start=at, end=at + length)
+
+    def _after_damage(self, number: int, at: int, end: int) -> int:
+        """Where to go on behind a record that cannot be read. Damage found at the start is known, and its lines are read
+        again; damage that came later can only be met by starting again."""
+        for segment, damage in self._damaged:
+            if segment == number and damage.start <= at < damage.end:
+                return damage.end
+        raise StorageFailed(f"{self._path(number)}: the record at byte {at} was damaged after it was written")
+
+    def _reading(self, number: int) -> int:
+        if self._read_fd[0] != number:
+            if self._read_fd[1] >= 0:
+                self._disk.close(self._read_fd[1])
+            self._read_fd = (number, self._disk.open(self._path(number)))
+        return self._read_fd[1]
+
+    def ack(self, entries: tuple[Entry, ...]) -> None:
+        """Their outcome is final. Segments that hold nothing else any more are deleted."""
+        with self._lock:
+            for entry in entries:
+                self._outstanding.pop(entry.position, None)
+            low = self.low_water
+            done = [number for number in self._sizes if number < min(low.segment, self._last)]
+        for number in done:
+            if self._read_fd[0] == number:
+                self._disk.close(self._read_fd[1])
+                self._read_fd = (-1, -1)
+            try:
+                self._disk.remove(self._path(number))
+            except OSError as error:
+                log.warning("%s: cannot delete it yet: %s", self._path(number), error.strerror)
+                return
+            with self._lock:
+                del self._sizes[number]
+
+    @property
+    def low_water(self) -> Position:
+        """Everything before this place has a final outcome."""
+        with self._lock:
+            return next(iter(self._outstanding), self._cursor)
+
+    @property
+    def drained(self) -> bool:
+        """Nothing is waiting to be taken and nothing is outstanding."""
+        with self._lock:
+            end = Position(self._last, self._sizes.get(self._last, 0))
+        return not self._outstanding and (self._cursor >= end or not any(True for _ in self._from_cursor()))
+
+    def note_acks(self, tenant_id: str) -> None:
+        """Append how far acks have come, when that changed (reader thread). Unsynced: a hint that spares lookups."""
+        low = self.low_water
+        if low not in (self._acked_written, self._end()):
+            self.append(acked_record(Acked(low.segment, low.at, tenant_id)))
+            self._acked_written = low
+
+    def _end(self) -> Position:
+        with self._lock:
+            return Position(self._last, self._sizes[self._last])
+
+    def close(self) -> None:
+        """Sync and close. Raises StorageFailed as `sync` does."""
+        try:
+            if self._fd >= 0:
+                self.sync()
+        finally:
+            for fd in (self._fd, self._read_fd[1]):
+                if fd >= 0:
+                    os.close(fd)
+            self._fd, self._read_fd = -1, (-1, -1)
+
+
+def _failure(path: Path, what: str, error: OSError) -> StorageFailed:
+    kind = StorageFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageFailed
+    return kind(f"{path}: {what}: {error.strerror}")
+
+
+def loss_record(losses: tuple[wire.Loss, ...], *, record_id: str, agent: str, scope: str, observed_ns: int) -> bytes:
+    """The record that tells the collector what was lost."""
+    raw = wire.encode_losses(losses)
+    header = wire.Header(
+        wire.LOSS, record_id, agent=agent, scope=scope, raw_bytes=len(raw), events=len(losses), observed_ns=observed_ns
+    )
+    return wire.encode_record(header, compress(raw))

@@ -1,0 +1,109 @@
+"""What a running agent says of itself: over a socket in its state folder, to the ``status`` command and to scripts.
+
+The answer is one JSON object, shaped as `snapshot` says. Nothing is written to disk for it, so an idle agent stays idle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agent.ledger import Ledger
+from agent.reader import Reader
+from agent.scope import Scope
+from agent.spool import Spool
+
+SOCKET = "agent.sock"
+_CONNECT_TIMEOUT_S = 5.0
+
+
+def snapshot(reader: Reader, spool: Spool, ledger: Ledger, scope: Scope, *, pid: int) -> dict[str, Any]:
+    """Counts since the start and the state of every file; bytes are bytes of the source files unless named otherwise."""
+    files = []
+    for tail in list(reader.catalog.tails.values()):
+        state = tail.state
+        offset = state.offset if state else 0
+        files.append(
+            {
+                "path": tail.path,
+                "source": tail.source,
+                "file_id": (state.body_id or state.head_id) if state else None,
+                "size_bytes": tail.size,
+                "read_offset": offset,
+                "acked_offset": ledger.acked_to(state.origin) if state else None,
+                "unread_bytes": max(0, tail.size - offset),
+                "state": "followed" if state else "undecided",
+                "error": tail.error or None,
+            }
+        )
+    counts = ledger.counts()
+    return {
+        "pid": pid,
+        "tenant_id": ledger.tenant_id or None,
+        "scope": scope.value,
+        "scope_from": scope.taken_from,
+        "warnings": [scope.warning] if scope.warning else [],
+        "sending": ledger.sending,
+        "reading": "waiting for room in the spool" if reader.blocked else "ok",
+        "spool_bytes": spool.size_bytes,
+        "unread_bytes": reader.unread_bytes(),
+        "drained": spool.drained,
+        "lost_bytes": counts.get("lost_bytes", 0),
+        "counts": counts,
+        "files": sorted(files, key=lambda file: str(file["path"])),
+    }
+
+
+@contextlib.asynccontextmanager
+async def served(state: Path, answer: Callable[[], dict[str, Any]]) -> AsyncIterator[None]:
+    """Answer on the socket of a state folder. The folder's lock is held, so a socket that is there is a leftover."""
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            writer.write(msgspec.json.encode(answer()))
+            await writer.drain()
+        writer.close()
+
+    path = state / SOCKET
+    path.unlink(missing_ok=True)
+    with _short(state) as folder:
+        server = await asyncio.start_unix_server(serve, f"{folder}/{SOCKET}")
+    path.chmod(0o600)
+    try:
+        yield
+    finally:
+        server.close()
+        path.unlink(missing_ok=True)
+
+
+def ask(state: Path) -> dict[str, Any] | None:
+    """What the agent that runs on a state folder says; None when none runs. Raises OSError, msgspec.DecodeError."""
+    with socket.socket(socket.AF_UNIX) as connection, _short(state) as folder:
+        connection.settimeout(_CONNECT_TIMEOUT_S)
+        try:
+            connection.connect(f"{folder}/{SOCKET}")
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        chunks = []
+        while chunk := connection.recv(1 << 16):
+            chunks.append(chunk)
+    answer: dict[str, Any] = msgspec.json.decode(b"".join(chunks))
+    return answer
+
+
+@contextlib.contextmanager
+def _short(folder: Path) -> Iterator[str]:
+    """A short name for a folder: a socket's path has at most 107 bytes, a state folder may have a longer one."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY) if folder.exists() else -1
+    try:
+        yield f"/proc/self/fd/{fd}" if fd >= 0 else str(folder)
+    finally:
+        if fd >= 0:
+            os.close(fd)

@@ -1,0 +1,101 @@
+"""One file on disk: its handle, and bytes from an offset. Decisions about what it holds are in `agent.identity`."""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import os
+import zlib
+
+from agent.identity import MARK_BYTES, FileState
+
+FRONT_BYTES = 65536
+"""How much of a file is looked at for its head: more than a head, in case NULs precede it."""
+_FS_IOC_GETVERSION = 0x80087601
+
+
+class Tail:
+    """A file by its inode, whatever its path is now. ``state`` is None until its content is known."""
+
+    def __init__(self, path: str, source: str, stat: os.stat_result, now_s: float) -> None:
+        self.path = path
+        self.source = source
+        self.inode = (stat.st_dev, stat.st_ino)
+        self.generation = 0
+        self.first_seen_s = now_s
+        self.state: FileState | None = None
+        self.replaces = ""
+        """Origin of the state that this one makes void, until a record has said so."""
+        self.settled = False
+        """The inode is an old acquaintance with new content: nothing to wait for before it counts as an instance."""
+        self.listed = True
+        """It matches a source; otherwise it is read to its end and let go."""
+        self.deleted = False
+        self.size = stat.st_size
+        self.mtime_ns = stat.st_mtime_ns
+        self.read_s = float("-inf")
+        """When a block was last taken."""
+        self.grew_s = now_s
+        self.error = ""
+        self._fd = -1
+
+    @property
+    def is_open(self) -> bool:
+        return self._fd >= 0
+
+    def open(self) -> int:
+        """The descriptor. Raises OSError; FileNotFoundError also when the path leads to another file by now."""
+        if self._fd < 0:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+            stat = os.fstat(fd)
+            if (stat.st_dev, stat.st_ino) != self.inode:
+                os.close(fd)
+                raise FileNotFoundError(f"{self.path} is another file now")
+            self._fd, self.generation = fd, _generation(fd)
+        return self._fd
+
+    def look(self) -> int:
+        """The size now, also noted; notices deletion. Raises OSError."""
+        stat = os.fstat(self.open())
+        self.size, self.mtime_ns, self.deleted = stat.st_size, stat.st_mtime_ns, stat.st_nlink == 0
+        return self.size
+
+    def front(self) -> bytes:
+        return os.pread(self.open(), FRONT_BYTES, 0)
+
+    def holds(self, position: int, crc: int) -> bool:
+        """Whether a mark holds: see `agent.identity`."""
+        start = max(0, position - MARK_BYTES)
+        window = os.pread(self.open(), position - start, start)
+        return len(window) == position - start and zlib.crc32(window) == crc
+
+    def mark(self, position: int) -> tuple[int, int]:
+        """The mark at a position, from what the file holds now."""
+        start = max(0, position - MARK_BYTES)
+        return position, zlib.crc32(os.pread(self.open(), position - start, start))
+
+    def line_start(self, position: int) -> int:
+        """Where the line that holds byte ``position - 1`` begins, or ``position`` where that byte ends one."""
+        end = position
+        while end > 0:
+            start = max(0, end - FRONT_BYTES)
+            newline = os.pread(self.open(), end - start, start).rfind(b"\n")
+            if newline >= 0:
+                return start + newline + 1
+            end = start
+        return 0
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _generation(fd: int) -> int:
+    """The inode's generation number: ext4, xfs and btrfs give a number that was used before another one. 0 elsewhere."""
+    value = array.array("l", [0])
+    try:
+        fcntl.ioctl(fd, _FS_IOC_GETVERSION, value)
+    except OSError:
+        return 0
+    return value[0] & 0xFFFFFFFF

@@ -1,0 +1,295 @@
+"""The contract between agent and collector: records, runs, answers and the words in them.
+
+This module is imported by both programs. It uses the standard library and msgspec only, so that the agent stays small,
+and it is the one place where the layout is written down.
+
+Record (all integers little-endian), the same bytes in the agent's spool and on the wire:
+
+    offset  size  field
+    0       3     magic, ``PSR``
+    3       1     version, 1
+    4       4     header length in bytes
+    8       4     payload length in bytes
+    12      4     CRC-32 (zlib) of bytes 0..11, the header and the payload
+    16      …     header: msgpack array of `Header`
+    …       …     payload: one zstd frame (empty for some kinds)
+
+Rules:
+- New header fields go at the end and have a default. A reader ignores fields it does not know.
+- A change that an older reader would misread takes a new version. The prefix and what its checksum covers are the same in
+  every version, so that a newer record (`UnknownVersion`: hold it) is told apart from a damaged one.
+- A run is one request body: records one after the other, nothing between them. A retry sends the same bytes.
+- An answer is an ack only if it is a 200 of type `ANSWER_TYPE` which names every record of the run once.
+
+An event of a file is called ``<file_id>-<offset>-<check>``: 16 hex digits that say which content, 12 that say at which
+byte of it the event starts, 8 of CRC-32 over the event's bytes (its line end, ``\\n`` or ``\\r\\n``, is not part of it).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+
+VERSION = 1
+MAGIC = b"PSR"
+_PREFIX = struct.Struct("<3sBIII")
+PREFIX_BYTES = _PREFIX.size
+_CHECKED = 12
+"""Bytes of the prefix that the checksum covers: all before the checksum itself."""
+
+MAX_HEADER_BYTES = 1 << 20
+"""A longer header is damage, not data."""
+MAX_RAW_BYTES = 4 << 20
+"""Longest payload after decompression; a reader never inflates more than this for one record."""
+MAX_PAYLOAD_BYTES = MAX_RAW_BYTES + (64 << 10)
+"""Longest payload as sent: incompressible data grows a little in a zstd frame."""
+
+RUN_TYPE = "application/vnd.pulsestream.records"
+ANSWER_TYPE = "application/vnd.pulsestream.outcomes+json"
+BLOCKS_PATH = "/api/v1/ingestion/blocks"
+REPLAY_HEADER = "X-PulseStream-Replay"
+"""``1`` on a run whose records may have been received before (after a restart, after a lost answer)."""
+
+# Record kinds.
+DATA = 1
+"""Lines of one file."""
+LOSS = 2
+"""What could not be kept: payload is a zstd frame of msgpack ``list[Loss]``."""
+FILES = 16
+"""Spool only: the state of every file, at the front of each segment."""
+ACKED = 17
+"""Spool only: how far the collector's acks have come."""
+SHIPPED_KINDS = frozenset((DATA, LOSS))
+
+# Header flags.
+REPLAY = 1
+"""The bytes may have been shipped before by a state that is gone: look the IDs up."""
+REPRODUCIBLE = 2
+"""Reading the file again gives this record's events again, with the same IDs."""
+PARTIAL = 4
+"""The last line has no newline."""
+
+# Outcomes of a record or an event.
+ACCEPTED = "accepted"
+DUPLICATE = "duplicate"
+EXPIRED = "expired"
+REJECTED = "rejected"
+MIXED = "mixed"
+"""Of a record: its events differ; the counts and `RecordOutcome.exceptions` say how."""
+
+# Codes of refused runs, in ``error.code``.
+CODE_BAD_RECORD = "bad_record"
+CODE_TOO_LARGE = "too_large"
+CODE_UNKNOWN_VERSION = "unsupported_version"
+CODE_UNAUTHORIZED = "unauthorized"
+CODE_FORBIDDEN = "forbidden"
+CODE_STORE_AWAY = "store_unavailable"
+CODE_BUSY = "queue_full"
+
+OFFSET_DIGITS = 12
+EVENT_ID = re.compile(r"[0-9a-f]{16}-[0-9a-f]{12}-[0-9a-f]{8}")
+"""The pattern of IDs made from files; API clients may not bring IDs of this form."""
+
+
+class Fields(msgspec.Struct, frozen=True, array_like=True):
+    """Where a structured line keeps its time, level and message: names tried in this order."""
+
+    time: tuple[str, ...] = ("timestamp", "time", "ts", "@timestamp")
+    level: tuple[str, ...] = ("level", "severity", "lvl", "levelname")
+    message: tuple[str, ...] = ("message", "msg", "event")
+
+
+class Header(msgspec.Struct, frozen=True, array_like=True):
+    """What a record says about its payload. Offsets count bytes of the (decompressed) source file."""
+
+    kind: int
+    record_id: str
+    agent: str = ""
+    """A label for people; never part of an identity."""
+    scope: str = ""
+    source: str = ""
+    service: str = ""
+    path: str = ""
+    file_id: str = ""
+    """16 hex digits, or empty for records without events."""
+    origin: str = ""
+    """Random, one per file state of an agent: tells a true re-read from a conflict of IDs."""
+    base_offset: int = 0
+    """Where the first event starts."""
+    source_from: int = 0
+    source_to: int = 0
+    """The bytes of the file this record stands for, also those that filters removed."""
+    raw_bytes: int = 0
+    """Length of the payload after decompression."""
+    events: int = 0
+    format: str = "raw"
+    observed_ns: int = 0
+    """When the agent first saw these bytes, ns since 1970; the time of events that carry none."""
+    flags: int = 0
+    labels: dict[str, str] = {}
+    fields: Fields = Fields()
+    offsets: bytes = b""
+    """zstd frame of uint32 per event: its offset minus ``base_offset``. Empty: offsets follow from the bytes."""
+    checkpoint: bytes = b""
+    """The agent's own note of the file's state after this record; opaque to the collector."""
+
+
+class Loss(msgspec.Struct, frozen=True, array_like=True):
+    """Bytes of a source that were not shipped, and why."""
+
+    loss_id: str
+    path: str
+    source: str
+    reason: str
+    lost_bytes: int
+    at_least: bool
+    """The figure is a lower bound: the bytes could not be counted."""
+    offset: int
+    file_id: str
+    time_ns: int
+    events: int = 0
+
+
+LOSS_REASONS = ("cut_before_read", "deleted_before_read", "spool_record_damaged", "quarantined", "line_without_end")
+
+
+class EventOutcome(msgspec.Struct, frozen=True):
+    """An event of a record that was neither accepted nor a duplicate."""
+
+    offset: int
+    outcome: str
+    reason: str
+
+
+class RecordOutcome(msgspec.Struct, frozen=True):
+    """What became of one record; the four counts add up to its number of events (losses, for `LOSS`)."""
+
+    record_id: str
+    outcome: str
+    accepted: int = 0
+    duplicate: int = 0
+    expired: int = 0
+    rejected: int = 0
+    reason: str = ""
+    """Why, where one reason holds for every event that was not accepted."""
+    exceptions: tuple[EventOutcome, ...] = ()
+    """Each expired or rejected event of a `MIXED` record."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The collector's answer to a run."""
+
+    tenant_id: str
+    records: tuple[RecordOutcome, ...]
+
+
+class BadRecord(ValueError):
+    """The bytes at ``offset`` are not a whole, undamaged record."""
+
+    def __init__(self, offset: int, reason: str) -> None:
+        super().__init__(f"bad record at byte {offset}: {reason}")
+        self.offset = offset
+        self.reason = reason
+
+
+class CutRecord(BadRecord):
+    """The bytes end before the record does: a torn tail, or a body cut short."""
+
+
+class UnknownVersion(BadRecord):
+    """The record is of a version this program does not know: newer, not damaged."""
+
+
+class Record(NamedTuple):
+    """One decoded record and where it lay."""
+
+    header: Header
+    payload: memoryview
+    start: int
+    end: int
+
+
+_encode_header = msgspec.msgpack.Encoder().encode
+_decode_header = msgspec.msgpack.Decoder(Header).decode
+_encode_losses = msgspec.msgpack.Encoder().encode
+_decode_losses = msgspec.msgpack.Decoder(tuple[Loss, ...]).decode
+
+
+def encode_record(header: Header, payload: bytes) -> bytes:
+    """The bytes of one record. ``payload`` is already compressed."""
+    head = _encode_header(header)
+    prefix = _PREFIX.pack(MAGIC, VERSION, len(head), len(payload), 0)[:_CHECKED]
+    check = zlib.crc32(payload, zlib.crc32(head, zlib.crc32(prefix)))
+    return b"".join((prefix, check.to_bytes(4, "little"), head, payload))
+
+
+def record_length(prefix: bytes) -> int | None:
+    """Length of the record that begins with these `PREFIX_BYTES`; None if no record does."""
+    if len(prefix) < PREFIX_BYTES:
+        return None
+    magic, _, head_len, payload_len, _ = _PREFIX.unpack_from(prefix)
+    if magic != MAGIC or head_len > MAX_HEADER_BYTES or payload_len > MAX_PAYLOAD_BYTES:
+        return None
+    return PREFIX_BYTES + int(head_len) + int(payload_len)
+
+
+def decode_record(buf: bytes | memoryview, start: int = 0) -> Record:
+    """The record that starts at byte ``start`` of ``buf``.
+
+    Raises:
+        CutRecord: ``buf`` ends inside it.
+        UnknownVersion: made by a newer program.
+        BadRecord: anything else that is wrong with it, named.
+    """
+    view = memoryview(buf)
+    if len(view) - start < PREFIX_BYTES:
+        raise CutRecord(start, f"{len(view) - start} bytes left, a record has at least {PREFIX_BYTES}")
+    magic, version, head_len, payload_len, check = _PREFIX.unpack_from(view, start)
+    if magic != MAGIC:
+        raise BadRecord(start, "it does not begin with the magic bytes")
+    if head_len > MAX_HEADER_BYTES or payload_len > MAX_PAYLOAD_BYTES:
+        raise BadRecord(start, f"lengths {head_len} and {payload_len} are beyond {MAX_HEADER_BYTES} and {MAX_PAYLOAD_BYTES}")
+    body = start + PREFIX_BYTES
+    end = body + head_len + payload_len
+    if end > len(view):
+        raise CutRecord(start, f"{len(view) - start} bytes left of {end - start}")
+    head = view[body : body + head_len]
+    payload = view[body + head_len : end]
+    if zlib.crc32(payload, zlib.crc32(head, zlib.crc32(view[start : start + _CHECKED]))) != check:
+        raise BadRecord(start, "the checksum does not match")
+    if version != VERSION:
+        raise UnknownVersion(start, f"version {version}; this program knows version {VERSION}")
+    try:
+        header = _decode_header(head)
+    except msgspec.DecodeError as error:
+        raise BadRecord(start, f"header: {error}") from None
+    return Record(header, payload, start, end)
+
+
+def decode_run(body: bytes | memoryview) -> Iterator[Record]:
+    """The records of a run, in order. Raises as `decode_record` at the first bad one."""
+    at = 0
+    while at < len(body):
+        record = decode_record(body, at)
+        yield record
+        at = record.end
+
+
+def encode_losses(losses: tuple[Loss, ...]) -> bytes:
+    """Payload of a `LOSS` record, before compression."""
+    return _encode_losses(losses)
+
+
+def decode_losses(raw: bytes) -> tuple[Loss, ...]:
+    """Raises msgspec.DecodeError for anything but what `encode_losses` makes."""
+    return _decode_losses(raw)
+
+
+def event_id(file_id: str, offset: int, event: bytes | memoryview) -> str:
+    """The external_id of the event whose bytes (without the line end) are ``event``."""
+    return f"{file_id}-{offset:0{OFFSET_DIGITS}x}-{zlib.crc32(event):08x}"
