@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", parents=[shared], help="tail and ship until SIGTERM or Ctrl-C")
     run.add_argument("--log-format", choices=("text", "json"), help="default: log.format of the configuration")
+    run.add_argument("--final-status", type=Path, metavar="FILE", help="at the end write what `status --json` would say")
     run.set_defaults(command=_run)
 
     check = commands.add_parser("check", parents=[shared], help="check the configuration and the files it names")
@@ -85,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     config = configs.load(options.config)
     logs.start(config.log.level, options.log_format or config.log.format)
-    return asyncio.run(service.run(config))
+    return asyncio.run(service.run(config, final_status=options.final_status))
 
 
 def _check(options: argparse.Namespace) -> int:

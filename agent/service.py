@@ -20,6 +20,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
+
 from agent import scope as scopes
 from agent import status
 from agent.config import Config, runs_in_flight
@@ -36,8 +38,15 @@ LOCK = "lock"
 SPOOL = "spool"
 
 
-async def run(config: Config) -> int:
-    """Run until SIGTERM or SIGINT. Returns the exit code: 0, also when something is left in the spool (it is said).
+async def run(config: Config, *, final_status: Path | None = None) -> int:
+    """Run until SIGTERM or SIGINT.
+
+    Args:
+        config: the whole of it.
+        final_status: where to write the last `status.snapshot` as JSON, if anywhere.
+
+    Returns:
+        The exit code: 0, also when something is left in the spool (it is said).
 
     Raises:
         StateRefused: the state folder is in use or cannot be used.
@@ -51,7 +60,7 @@ async def run(config: Config) -> int:
         attempt = 0
         while not stop.is_set():
             try:
-                await _session(config, ledger, stop)
+                await _session(config, ledger, stop, final_status)
             except StorageFailed as error:
                 attempt += 1
                 wait_s = backoff(attempt, Random())
@@ -61,7 +70,7 @@ async def run(config: Config) -> int:
     return 0
 
 
-async def _session(config: Config, ledger: Ledger, stop: asyncio.Event) -> None:
+async def _session(config: Config, ledger: Ledger, stop: asyncio.Event, final_status: Path | None) -> None:
     """From opening the spool to closing it. Raises StorageFailed when the disk fails meanwhile."""
     state = Path(config.state_dir)
     spool = Spool(state / SPOOL, segment_bytes=config.spool.segment_bytes, max_bytes=config.spool.max_bytes)
@@ -98,8 +107,14 @@ async def _session(config: Config, ledger: Ledger, stop: asyncio.Event) -> None:
     try:
         spool.start(reader.head)
         log.info("started: %d sources, scope from %s, state in %s", len(config.sources), scope.taken_from, state)
-        async with status.served(state, lambda: status.snapshot(reader, spool, ledger, scope, pid=os.getpid())):
+
+        def snapshot() -> dict[str, Any]:
+            return status.snapshot(reader, spool, ledger, scope, pid=os.getpid())
+
+        async with status.served(state, snapshot):
             await _follow(config, spool, reader, shipper, failed, stop)
+        if final_status is not None:
+            final_status.write_bytes(msgspec.json.encode(snapshot()))
         _say_what_is_left(spool, reader, ledger)
         spool.note_acks(ledger.tenant_id)
     finally:

@@ -1,0 +1,49 @@
+# make demo   the whole product on this machine; LOGS='/path/*.log …' VAR=dir PORT=n DURATION=seconds
+# make test   the whole suite
+# make check  lint and types
+
+VENV ?= .venv
+VAR ?= var
+PORT ?= 8080
+PY = $(VENV)/bin/python
+
+# The newest Python from 3.11 on that can be found and has what a virtual environment needs.
+FIND_PYTHON = for p in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+	  $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done
+
+.PHONY: demo test check bench clean
+
+demo: $(VENV)/.demo
+	@$(PY) -m collector demo --var '$(VAR)' --port $(PORT) $(if $(DURATION),--duration $(DURATION)) --logs "$$LOGS"
+export LOGS
+
+test: $(VENV)/.dev
+	$(PY) -m pytest
+
+check: $(VENV)/.dev
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+bench: $(VENV)/.dev
+	$(PY) -m tests.bench
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	@python=$$($(FIND_PYTHON)); \
+	if [ -z "$$python" ]; then \
+	  echo "No Python >= 3.11 with venv was found. Install one (Debian, Ubuntu: apt-get install python3 python3-venv)," >&2; \
+	  echo "or name one: make PYTHON=/path/to/python3 …" >&2; exit 1; fi; \
+	"$$python" -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	@echo "installing into $(VENV) …"
+	@$(PY) -m pip install -q --disable-pip-version-check -e '.[collector,embedded]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	@echo "installing into $(VENV) …"
+	@$(PY) -m pip install -q --disable-pip-version-check -e '.[collector,embedded,redis,dev]'
+	@touch $@ $(VENV)/.demo

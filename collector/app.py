@@ -1,0 +1,249 @@
+"""The collector as an aiohttp application: its routes, its life cycle, and what surrounds every request.
+
+Start:  store (opened; a served engine need not be up) → schema (applied; until then everything is answered 503)
+        → writer → handlers. Stop runs backwards: no new connections, requests under way end, the writer commits what
+        waits, the store closes.
+Around a request: it gets an id (the caller's ``X-Request-Id`` if it is a plain one), which is in the answer's header,
+in an error's body and in the log line; an error becomes its answer by the table in `collector.errors`; one access line
+says method, route, status and time, never a query string, a key or content.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from secrets import token_hex
+
+import msgspec
+from aiohttp import web
+
+from agent import wire
+from collector import ingest, operations, registration, schema, search, tenants
+from collector.auth import AdminGate, Keyring
+from collector.config import Config
+from collector.errors import HTTP_CODES, Body, ConfigError, Envelope, Reply, StoreAway, StoreError, answer_of
+from collector.intake import Intake
+from collector.log import ACCESS, fields
+from collector.metrics import Metrics
+from collector.parts import (
+    ADMIN_GATE,
+    CONFIG,
+    INTAKE,
+    KEYRING,
+    METRICS,
+    READINESS,
+    REGISTERING,
+    REQUEST_ID,
+    STORE,
+    TENANT_ID,
+    THREADS,
+    TURNSTILE,
+    WRITER,
+    Readiness,
+)
+from collector.store import Store
+from collector.turnstile import Turnstile
+from collector.writer import Writer
+
+log = logging.getLogger(__name__)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+REQUEST_ID_HEADER = "X-Request-Id"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_QUIET = frozenset(("/healthz", "/readyz", "/metrics"))
+"""Asked by machines every few seconds: logged at DEBUG while they answer well."""
+WATCH_INTERVAL_S = 2.0
+"""How often the store is asked whether it is there, and the schema tried again while it is not applied."""
+
+
+def build(config: Config) -> web.Application:
+    """The application, not yet started."""
+    app = web.Application(middlewares=[surround], client_max_size=registration.MAX_BODY_BYTES)
+    app[CONFIG] = config
+    app[METRICS] = Metrics()
+    app[READINESS] = Readiness()
+    app[TURNSTILE] = Turnstile(config.store.readers - 1, config.store.query_timeout_s)
+    app[REGISTERING] = asyncio.Lock()
+    app[ADMIN_GATE] = AdminGate(config.admin_token, app[METRICS])
+    app[INTAKE] = Intake(
+        total_bytes=config.writer.queue_bytes,
+        tenant_share=config.writer.tenant_share,
+        retry_after_s=config.writer.retry_after_s,
+    )
+    app.cleanup_ctx.extend((_threads, _store, _schema, _writer))
+    app.router.add_routes(
+        [
+            web.get("/", operations.get_root),
+            web.get("/healthz", operations.get_healthz),
+            web.get("/readyz", operations.get_readyz),
+            web.get("/metrics", operations.get_metrics),
+            web.post(wire.BLOCKS_PATH, ingest.post_blocks),
+            web.get("/api/v1/ingestion/events/search", search.get_events),
+            web.get("/api/v1/ingestion/stats", search.get_stats),
+            web.post("/api/v1/auth/register/tenant", registration.post_tenant),
+            web.get("/api/v1/tenants", registration.get_tenants),
+        ]
+    )
+    return app
+
+
+async def _threads(app: web.Application) -> AsyncIterator[None]:
+    with ThreadPoolExecutor(2, "blocks") as app[THREADS]:
+        yield
+
+
+async def _store(app: web.Application) -> AsyncIterator[None]:
+    store = app[STORE] = await Store.open(app[CONFIG].store)
+    app[KEYRING] = Keyring(partial(tenants.find_key, store), app[METRICS])
+    yield
+    await store.close()
+
+
+async def _schema(app: web.Application) -> AsyncIterator[None]:
+    """Apply the schema now if the engine is there; else start, answer 503, and apply it when the engine comes."""
+    try:
+        await _apply(app)
+    except StoreAway as error:
+        _away(app, error)
+    watch = asyncio.create_task(_watch(app))
+    yield
+    watch.cancel()
+    with suppress(asyncio.CancelledError):
+        await watch
+
+
+async def _writer(app: web.Application) -> AsyncIterator[None]:
+    writer = app[WRITER] = Writer(app[STORE], app[CONFIG].writer, app[METRICS])
+    await writer.start()
+    yield
+    app[READINESS].reason = "stopping"
+    await writer.stop()
+
+
+async def _apply(app: web.Application) -> None:
+    await schema.apply(app[STORE])
+    app[READINESS].schema_applied = True
+    app[READINESS].reason = ""
+    app[METRICS].store_up.set(1)
+
+
+async def _watch(app: web.Application) -> None:
+    """Keep `Readiness` true to the store: asked again and again, said once when it changes."""
+    readiness = app[READINESS]
+    while True:
+        await asyncio.sleep(WATCH_INTERVAL_S)
+        was = readiness.reason
+        try:
+            await (app[STORE].ping() if readiness.schema_applied else _apply(app))
+        except (StoreError, ConfigError) as error:
+            _away(app, error)
+            continue
+        except Exception:
+            log.exception("asking the store failed in an unexpected way")
+            continue
+        readiness.reason = ""
+        app[METRICS].store_up.set(1)
+        if was:
+            log.info("the store answers again")
+
+
+def _away(app: web.Application, error: StoreError | ConfigError) -> None:
+    readiness = app[READINESS]
+    kind = "the store does not answer" if isinstance(error, StoreAway) else "the store cannot be used"
+    reason = error.message if isinstance(error, ConfigError) else kind
+    if reason != readiness.reason:
+        level = logging.WARNING if isinstance(error, StoreAway) else logging.ERROR
+        log.log(level, "%s; requests are answered 503 until it does: %s", kind, error)
+    readiness.reason = reason
+    app[METRICS].store_up.set(0)
+
+
+@web.middleware
+async def surround(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Request id, errors into answers, metrics, access line."""
+    began = time.monotonic()
+    sent_id = request.headers.get(REQUEST_ID_HEADER, "")
+    request_id = request[REQUEST_ID] = sent_id if _REQUEST_ID.fullmatch(sent_id) else token_hex(8)
+    metrics = request.app[METRICS]
+    metrics.requests_in_flight.inc()
+    status = 499
+    try:
+        response = await _answered(request, handler, request_id)
+        response.headers[REQUEST_ID_HEADER] = request_id
+        response.headers["Server"] = "pulsestream"
+        status = response.status
+        return response
+    finally:
+        metrics.requests_in_flight.dec()
+        _account(request, status, time.monotonic() - began)
+
+
+async def _answered(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        reply = _of_http(request, error, request_id)
+        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return respond(reply, headers)
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        reply = answer_of(error, request_id)
+        if reply.status == 500:
+            log.error("a request failed: %s", error, exc_info=error, extra=fields(request_id=request_id))
+        elif isinstance(error, StoreError):
+            log.warning("a request met the store away: %s", error, extra=fields(request_id=request_id))
+        return respond(reply)
+
+
+def respond(reply: Reply, headers: dict[str, str] | None = None) -> web.Response:
+    """The error envelope on the wire."""
+    sent = dict(headers or {})
+    if reply.retry_after_s is not None:
+        sent["Retry-After"] = str(max(1, math.ceil(reply.retry_after_s)))
+    if reply.status == 401:
+        sent["WWW-Authenticate"] = "Bearer"
+    body = msgspec.json.encode(Envelope(reply.body))
+    return web.Response(status=reply.status, body=body, content_type="application/json", headers=sent)
+
+
+def _of_http(request: web.Request, error: web.HTTPException, request_id: str) -> Reply:
+    """What aiohttp refused by itself."""
+    if error.status == 404:
+        message = f"there is nothing at {request.path}; GET / lists what there is"
+    elif error.status == 405:
+        message = f"{request.method} is not possible here; possible: {error.headers.get('Allow', '')}"
+    elif error.status == 413:
+        message = f"the body may have {registration.MAX_BODY_BYTES} bytes at most here"
+    else:
+        message = error.reason
+    return Reply(error.status, Body(HTTP_CODES.get(error.status, "bad_request"), message, request_id=request_id))
+
+
+def _account(request: web.Request, status: int, seconds: float) -> None:
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource else "unknown"
+    metrics = request.app[METRICS]
+    metrics.requests.labels(route, str(status)).inc()
+    metrics.request_seconds.labels(route).observe(seconds)
+    level = logging.DEBUG if route in _QUIET and status < 400 else logging.INFO
+    ACCESS.log(
+        level,
+        "%s %s %d",
+        request.method,
+        route if resource else request.path,
+        status,
+        extra=fields(
+            ms=round(seconds * 1000, 1),
+            request_id=request[REQUEST_ID],
+            tenant=request.get(TENANT_ID, ""),
+            remote=request.remote or "",
+        ),
+    )

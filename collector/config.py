@@ -1,0 +1,312 @@
+"""The collector's configuration: one YAML file, one tree of types, every default in its type.
+
+- Unknown keys are refused, with the nearest known one named. All faults of a file are reported at once.
+- ``${NAME}`` and ``${NAME:-default}`` in a string value are replaced from the environment; ``$${`` stands for ``${``.
+  A value that is one such expression may also fill a number or a truth value.
+- A secret may stand in a file: ``password_file`` and ``admin_token_file`` are read once, at load.
+- `parse` is pure; `load` reads. Rules between fields are checked here, once, before anything is opened.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
+
+import msgspec
+import yaml
+
+from collector.errors import ConfigError
+
+MIB = 1 << 20
+MIN_ADMIN_TOKEN_CHARS = 16
+"""The admin token makes tenants; a shorter one could be guessed."""
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Bytes = Annotated[int, msgspec.Meta(ge=1024)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
+Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Days = Annotated[int, msgspec.Meta(ge=1, le=3650)]
+
+
+class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    """0 lets the system choose; the ready line says which."""
+    max_request_bytes: Bytes = 16 * MIB
+    """Longest body as sent. A longer one is answered 413 without being read."""
+    shutdown_timeout_s: Seconds = 20.0
+
+
+class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    url: str = "chdb:///var/lib/pulsestream/store"
+    database: Annotated[str, msgspec.Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,62}$")] = "pulsestream"
+    user: str = "default"
+    password: str = ""
+    password_file: str = ""
+    connect_timeout_s: Seconds = 2.0
+    query_timeout_s: Seconds = 30.0
+    readers: Annotated[int, msgspec.Meta(ge=2, le=64)] = 4
+    """Queries at once; more wait. One is kept for the collector's own: keys, duplicates, readiness."""
+    max_query_memory_bytes: Annotated[int, msgspec.Meta(ge=16 * MIB)] = 1024 * MIB
+    max_query_rows: Count = 1_000_000_000
+    """Rows one query may read, not return."""
+    max_query_threads: Annotated[int, msgspec.Meta(ge=1, le=256)] = 2
+    min_free_disk_ratio: Ratio = 0.02
+    """Below it inserts are refused (503) while reads go on."""
+
+
+class WriterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    commit_interval_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 0.1
+    """From the start of one commit to the start of the next, at least."""
+    commit_bytes: Bytes = 8 * MIB
+    """Raw bytes that start a commit at once, and that one commit holds at most."""
+    queue_bytes: Bytes = 64 * MIB
+    """Raw bytes that may wait; beyond that callers get 503."""
+    tenant_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.25
+    """The part of ``queue_bytes`` that one tenant may fill."""
+    retry_after_s: Seconds = 1.0
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one tenant may do. Kept as JSON in the tenant's row: new fields go at the end with a default."""
+
+    retention_days: Days = 30
+    max_request_bytes: Bytes = 16 * MIB
+    concurrent_queries: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 2
+
+
+class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    server: Server = Server()
+    store: StoreConfig = StoreConfig()
+    writer: WriterConfig = WriterConfig()
+    default_limits: Limits = Limits()
+    admin_token: str = ""
+    admin_token_file: str = ""
+    log: Log = Log()
+
+
+_EXPRESSION = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_SECRETS = (("admin_token", "admin_token_file"), ("store.password", "store.password_file"))
+
+
+class _Expanded(str):
+    """A string that came, at least in part, from the environment."""
+
+    __slots__ = ()
+
+
+def parse(text: str, *, where: str, env: Mapping[str, str]) -> Config:
+    """The configuration that ``text`` (YAML) describes.
+
+    Args:
+        where: name of the file, for messages.
+        env: the environment for ``${NAME}``.
+
+    Raises:
+        ConfigError: one line per fault, each with the place, what is wrong and the mend.
+    """
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not YAML: {_one_line(error)}") from None
+    faults: list[str] = []
+    tree = _expand({} if data is None else data, "", env, faults)
+    checked = _checked(Config, tree, "", faults)
+    if not faults:
+        config = msgspec.convert(checked, Config)
+        faults.extend(_secret_rules(config))
+        faults.extend(_rules(config))
+    if faults:
+        raise ConfigError("\n".join(f"{where}: {fault}" for fault in faults))
+    return config
+
+
+def load(path: str | Path, env: Mapping[str, str] | None = None) -> Config:
+    """Read and check the file at ``path``, and the secret files it names. Raises ConfigError."""
+    try:
+        text = Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {_reason(error)}; name a readable file with --config") from None
+    return with_secrets(parse(text, where=str(path), env=os.environ if env is None else env), where=str(path))
+
+
+def with_secrets(config: Config, *, where: str) -> Config:
+    """``config`` with the contents of its ``*_file`` fields in the fields they stand for. Raises ConfigError."""
+    if config.admin_token_file:
+        token = read_secret(config.admin_token_file, f"{where}: admin_token_file")
+        config = msgspec.structs.replace(config, admin_token=token)
+    if config.store.password_file:
+        password = read_secret(config.store.password_file, f"{where}: store.password_file")
+        config = msgspec.structs.replace(config, store=msgspec.structs.replace(config.store, password=password))
+    if config.admin_token and len(config.admin_token) < MIN_ADMIN_TOKEN_CHARS:
+        raise ConfigError(
+            f"{where}: admin_token has {len(config.admin_token)} characters; use at least {MIN_ADMIN_TOKEN_CHARS}, "
+            "for instance from `openssl rand -hex 32`"
+        )
+    return config
+
+
+def changed(config: Config, changes: Mapping[str, Mapping[str, Any]], *, where: str) -> Config:
+    """``config`` with some settings of some sections replaced, and checked again. None means: as it is.
+
+    Raises:
+        ConfigError: as `parse`.
+    """
+    faults: list[str] = []
+    for section, values in changes.items():
+        given = {name: value for name, value in values.items() if value is not None}
+        now = getattr(config, section)
+        checked = _checked(type(now), given, section, faults)
+        config = msgspec.structs.replace(config, **{section: msgspec.structs.replace(now, **checked)})
+    if not faults:
+        faults.extend(_rules(config))
+    if faults:
+        raise ConfigError("\n".join(f"{where}: {fault}" for fault in faults))
+    return config
+
+
+def read_secret(path: str, field: str) -> str:
+    """The first line of a secret file. Raises ConfigError; never quotes what is in it."""
+    try:
+        text = Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{field}: {path} cannot be read: {_reason(error)}; check the path and its mode") from None
+    secret = text.strip()
+    if not secret:
+        raise ConfigError(f"{field}: {path} is empty; write the secret into it, or take the setting out")
+    return secret
+
+
+def _expand(value: Any, at: str, env: Mapping[str, str], faults: list[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _expand(item, _join(at, key), env, faults) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, f"{at}[{n}]", env, faults) for n, item in enumerate(value)]
+    if not isinstance(value, str) or "${" not in value:
+        return value
+
+    def found(match: re.Match[str]) -> str:
+        name, default = match.group(1), match.group(2)
+        if name is None:
+            return "${"
+        if name not in env and default is None:
+            faults.append(f"{at}: the environment variable {name} is not set; set it, or give a default: ${{{name}:-value}}")
+        return env.get(name, default or "")
+
+    return _Expanded(_EXPRESSION.sub(found, value))
+
+
+def _checked(kind: type[msgspec.Struct], data: Any, at: str, faults: list[str]) -> Any:
+    """``data`` with every leaf converted to its field's type; what does not fit is added to ``faults``."""
+    if data is None and at:
+        return {}  # a section with all its keys commented out
+    if not isinstance(data, dict):
+        faults.append(f"{at or 'the file'}: expected a mapping of settings, got {_yaml_name(data)}")
+        return {}
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    checked = {}
+    for key, value in data.items():
+        place = _join(at, key)
+        if key not in fields:
+            faults.append(f"{place}: there is no such setting; {_nearest(str(key), list(fields))}")
+        elif isinstance(fields[key], type) and issubclass(fields[key], msgspec.Struct):
+            checked[key] = _checked(fields[key], value, place, faults)
+        else:
+            checked[key] = _leaf(fields[key], value, place, faults)
+    return checked
+
+
+def _leaf(kind: Any, value: Any, place: str, faults: list[str]) -> Any:
+    try:
+        if isinstance(value, _Expanded):
+            return msgspec.convert(str(value), kind, strict=False)
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        quoted = "" if _secret(place) else f" (the value is {value!r})"
+        faults.append(f"{place}: {_lower(str(error))}{quoted}{_choices(kind)}")
+        return None
+
+
+def _secret_rules(config: Config) -> Iterator[str]:
+    for plain, from_file in _SECRETS:
+        if _get(config, plain) and _get(config, from_file):
+            yield f"{plain} and {from_file} are both set; keep one (the file is the safer one)"
+
+
+def _rules(config: Config) -> Iterator[str]:
+    """What no single field can say."""
+    yield from _store_rules(config.store)
+    if config.writer.commit_bytes > config.writer.queue_bytes:
+        yield (
+            f"writer.commit_bytes is {config.writer.commit_bytes}, above writer.queue_bytes "
+            f"{config.writer.queue_bytes}; raise queue_bytes or lower commit_bytes"
+        )
+    if config.default_limits.max_request_bytes > config.server.max_request_bytes:
+        yield (
+            f"default_limits.max_request_bytes is {config.default_limits.max_request_bytes}, above "
+            f"server.max_request_bytes {config.server.max_request_bytes}, which ends a request first; "
+            "raise server.max_request_bytes or lower default_limits.max_request_bytes"
+        )
+
+
+def _store_rules(store: StoreConfig) -> Iterator[str]:
+    url = urlsplit(store.url)
+    if url.scheme not in ("chdb", "http", "https"):
+        yield f"store.url: unknown scheme {url.scheme!r}; write chdb:///folder, http://host:8123 or https://host:8443"
+    elif url.scheme == "chdb" and (url.netloc or not url.path.startswith("/") or url.path == "/"):
+        yield (f"store.url: {store.url} names no absolute folder; write three slashes: chdb:///var/lib/pulsestream/store")
+    elif url.scheme != "chdb" and not url.hostname:
+        yield f"store.url: {url.scheme} URL without a host; write for instance http://clickhouse:8123"
+    elif url.username or url.password:
+        yield "store.url: carries a user or password; use store.user and store.password_file (URLs end up in logs)"
+
+
+def _get(config: Config, path: str) -> Any:
+    value: Any = config
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _join(at: str, key: object) -> str:
+    return f"{at}.{key}" if at else str(key)
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+
+
+def _secret(place: str) -> bool:
+    return place.endswith(("password", "token"))
+
+
+def _choices(kind: Any) -> str:
+    return f"; one of {', '.join(map(str, get_args(kind)))}" if getattr(kind, "__origin__", None) is Literal else ""
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _yaml_name(value: object) -> str:
+    return {list: "a list", str: "text", type(None): "nothing"}.get(type(value), type(value).__name__)
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8 text"

@@ -1,0 +1,46 @@
+"""The parts of a running collector, and the typed keys under which handlers find them in the application.
+
+Each part is made by one pair in `collector.app`, and by nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from aiohttp import web
+
+from collector.auth import AdminGate, Keyring
+from collector.config import Config
+from collector.intake import Intake
+from collector.metrics import Metrics
+from collector.store import Store
+from collector.turnstile import Turnstile
+from collector.writer import Writer
+
+
+class Readiness:
+    """Why the collector cannot take requests, in words for an operator; empty when it can."""
+
+    def __init__(self) -> None:
+        self.reason = "starting"
+        self.schema_applied = False
+
+
+CONFIG = web.AppKey("config", Config)
+METRICS = web.AppKey("metrics", Metrics)
+READINESS = web.AppKey("readiness", Readiness)
+STORE = web.AppKey("store", Store)
+WRITER = web.AppKey("writer", Writer)
+KEYRING = web.AppKey("keyring", Keyring)
+ADMIN_GATE = web.AppKey("admin_gate", AdminGate)
+INTAKE = web.AppKey("intake", Intake)
+REGISTERING = web.AppKey("registering", asyncio.Lock)
+"""Held while a tenant is made."""
+TURNSTILE = web.AppKey("turnstile", Turnstile)
+THREADS = web.AppKey("threads", ThreadPoolExecutor)
+"""For taking bodies apart beside the event loop."""
+
+REQUEST_ID = "request_id"
+TENANT_ID = "tenant_id"
+"""Names under which a request carries what its log line says."""

@@ -1,0 +1,333 @@
+"""The tables and views, and the check that they are as durable as the acks say.
+
+- `statements` is the whole schema as text, for `apply` and for ``schema print``: what a person reads is what runs.
+- Every statement can be run again and does nothing the second time; `VERSION` is recorded in `schema_version` when all
+  have run. A store with a newer version is refused: an older program would write rows the newer one misreads.
+- Any change to a statement comes with a new `VERSION` and with the statements that lead there from the one before.
+- `check` reads back what the engine really does with our durability settings, and refuses to go on otherwise: without
+  them acknowledged rows sit in the page cache only, and a power cut takes them.
+
+`events` is a ReplacingMergeTree, the one deduplicator: all copies of (tenant_id, external_id) are one event, the one
+with the highest ``version`` (that is, the first written). Reads use FINAL. Weekly partitions per class of retention
+expire whole. The word index is built for closed weeks only: in every merge it would cost more than all else together.
+
+Known limits: one engine, no ``ON CLUSTER``, no replicated tables yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from collector import formats
+from collector.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collector.store import Store
+
+VERSION = 1
+
+RETENTION_CLASSES = (7, 14, 30, 90, 365)
+"""Days. Each class has weekly partitions of its own, so there must be few; beyond the last, whole years."""
+
+DURABLE = {
+    "fsync_after_insert": "1",
+    "fsync_part_directory": "1",
+    "min_rows_to_fsync_after_merge": "1",
+    "min_compressed_bytes_to_fsync_after_merge": "1",
+    "old_parts_lifetime": "480",
+    "max_suspicious_broken_parts": "1000000000",
+    "max_suspicious_broken_parts_bytes": "1000000000000000",
+}
+"""Settings of every table that keeps what was acknowledged. The last two: a broken part is set aside and reported,
+and the others stay readable, instead of a table that does not open."""
+
+_TIME = "DateTime64(6, 'UTC')"
+_WORD = "LowCardinality(String)"
+_TEXT = "String CODEC(ZSTD(1))"
+_NUMBER = "UInt64 CODEC(ZSTD(1))"
+
+# Columns that the block views fill; the others keep their defaults for lines of files.
+_LINE_COLUMNS = {
+    "tenant_id": _WORD,
+    "external_id": _TEXT,
+    "timestamp": f"{_TIME} CODEC(Delta, ZSTD(1))",
+    "observed_timestamp": f"{_TIME} CODEC(Delta, ZSTD(1))",
+    "event_type": _WORD,
+    "severity": _WORD,
+    "service": _WORD,
+    "source": _WORD,
+    "path": _WORD,
+    "agent": _WORD,
+    "message": _TEXT,
+    "attributes": "Map(LowCardinality(String), String) CODEC(ZSTD(1))",
+    "parse_error": _WORD,
+    "retention_days": "UInt16",
+    "version": _NUMBER,
+}
+
+EVENT_COLUMNS = {
+    **_LINE_COLUMNS,
+    "is_deleted": "UInt8",
+    "title": _TEXT,
+    "endpoint": _TEXT,
+    "method": _WORD,
+    "service_version": _WORD,
+    "environment": _WORD,
+    "user_id": _TEXT,
+    "session_id": _TEXT,
+    "request_id": _TEXT,
+    "trace_id": _TEXT,
+    "span_id": _TEXT,
+    "ip_address": _TEXT,
+    "user_agent": _TEXT,
+    "tags": "Array(LowCardinality(String)) CODEC(ZSTD(1))",
+    "status_code": "UInt16 CODEC(ZSTD(1))",
+    "response_time_ms": "Float64 CODEC(ZSTD(1))",
+    "request_size_bytes": _NUMBER,
+    "response_size_bytes": _NUMBER,
+    "error_code": _WORD,
+    "error_type": _WORD,
+    "error_message": _TEXT,
+    "stack_trace": _TEXT,
+    "payload": _TEXT,
+    "metadata": _TEXT,
+}
+"""Stored columns of `events`, in order. Numbers are 0 and texts empty where an event did not say."""
+
+BLOCK_COLUMNS = {
+    "commit_id": "UInt64",
+    "record": "UInt32",
+    "tenant_id": _WORD,
+    "file_id": "String",
+    "base_offset": "UInt64",
+    "offsets": "Array(UInt32)",
+    "data": "String",
+    "observed_us": "Int64",
+    "oldest_us": "Int64",
+    "newest_us": "Int64",
+    "service": _WORD,
+    "source": _WORD,
+    "path": _WORD,
+    "agent": _WORD,
+    "labels": "Map(LowCardinality(String), String)",
+    "time_fields": "Array(String)",
+    "level_fields": "Array(String)",
+    "message_fields": "Array(String)",
+    "parse_error": _WORD,
+    "retention_days": "UInt16",
+    "version": "UInt64",
+}
+"""One row per block: lines joined by newlines, without the last one; ``offsets`` empty where they follow from the
+lines' lengths."""
+
+LOSS_COLUMNS = {
+    "tenant_id": _WORD,
+    "loss_id": "String",
+    "time": _TIME,
+    "agent": _WORD,
+    "scope": _WORD,
+    "source": _WORD,
+    "path": _WORD,
+    "file_id": "String",
+    "reason": _WORD,
+    "lost_bytes": "UInt64",
+    "events": "UInt64",
+    "at_least": "UInt8",
+    "offset": "UInt64",
+    "retention_days": "UInt16",
+}
+
+_TENANT_COLUMNS = {
+    "tenant_id": "String",
+    "slug": "String",
+    "name": "String",
+    "contact_email": "String",
+    "limits": "String",
+    "disabled": "UInt8",
+    "created": _TIME,
+    "version": "UInt64",
+}
+_KEY_COLUMNS = {
+    "key_hash": "String",
+    "key_id": "String",
+    "tenant_id": "String",
+    "scopes": "Array(String)",
+    "name": "String",
+    "created": _TIME,
+    "expires": f"Nullable({_TIME})",
+    "revoked": "UInt8",
+    "version": "UInt64",
+}
+
+_ITEMS = "arrayMap((k, v) -> concat(k, '=', v), mapKeys(attributes), mapValues(attributes))"
+_INDEXES = (
+    f"items Array(String) ALIAS {_ITEMS}",
+    "INDEX timestamp_minmax timestamp TYPE minmax GRANULARITY 1",
+    "INDEX id_bloom external_id TYPE bloom_filter(0.01) GRANULARITY 1",
+    f"INDEX attribute_items {_ITEMS} TYPE bloom_filter(0.01) GRANULARITY 1",
+    "INDEX message_words lower(message) TYPE text(tokenizer = 'splitByNonAlpha')",
+)
+WORD_INDEX = "message_words"
+
+READ_SETTINGS = {"use_skip_indexes_if_final_exact_mode": "0", "defer_partition_pruning_after_final": "0"}
+"""With every FINAL read: time ranges prune. Right as long as all copies of an ID agree in time and filtered columns."""
+
+DURABLE_TABLES = ("events", "losses", "tenants", "api_keys", "schema_version")
+
+
+def retention_class(days: int) -> int:
+    """The class that keeps at least ``days``; queries hide what is beyond the tenant's own number."""
+    for kept in RETENTION_CLASSES:
+        if days <= kept:
+            return kept
+    return -(-days // 365) * 365
+
+
+def statements(database: str) -> list[str]:
+    """The schema, in the order in which it has to be made. Each can be run again."""
+    return [
+        f"CREATE DATABASE IF NOT EXISTS {database}",
+        _kept(database, "schema_version", {"version": "UInt32", "applied": _TIME}, "(applied)", "version"),
+        _events(database),
+        _kept(
+            database,
+            "losses",
+            LOSS_COLUMNS,
+            "",
+            "(tenant_id, loss_id)",
+            "TTL toDateTime(time) + toIntervalDay(retention_days)",
+        ),
+        _kept(database, "tenants", _TENANT_COLUMNS, "(version)", "tenant_id"),
+        _kept(database, "api_keys", _KEY_COLUMNS, "(version)", "key_hash"),
+        *(_passing(database, formats.table_of(name), BLOCK_COLUMNS, "Null") for name in (formats.RAW, formats.JSON)),
+        _passing(database, "ingest_lines", _lines(), "Null"),
+        _passing(
+            database,
+            "ingest_exceptions",
+            {
+                "commit_id": "UInt64",
+                "record": "UInt32",
+                "reason": _WORD,
+                "note": _WORD,
+                "parse_error": _WORD,
+                "events": "UInt64",
+                "offsets": "Array(UInt64)",
+            },
+            "Memory SETTINGS min_rows_to_keep = 1000, max_rows_to_keep = 100000",
+        ),
+        _view(database, "ingest_raw_view", "events", formats.raw_view(database)),
+        _view(database, "ingest_json_view", "ingest_lines", formats.json_view(database)),
+        _view(
+            database,
+            "ingest_stored",
+            "events",
+            f"SELECT {', '.join(_LINE_COLUMNS)} FROM {database}.ingest_lines WHERE reason = ''",
+        ),
+        _view(
+            database,
+            "ingest_excepted",
+            "ingest_exceptions",
+            "SELECT commit_id, record, reason, note, parse_error, count() AS events,\n"
+            "    groupArrayIf(offset, reason != '') AS offsets\n"
+            f"FROM {database}.ingest_lines WHERE reason != '' OR note != '' OR parse_error != ''\n"
+            "GROUP BY commit_id, record, reason, note, parse_error",
+        ),
+        f"CREATE VIEW IF NOT EXISTS {database}.events_live AS SELECT *, items FROM {database}.events FINAL\n"
+        f"SETTINGS {_settings(READ_SETTINGS)}",
+    ]
+
+
+async def apply(store: Store) -> int:
+    """Bring the store to `VERSION`, check its durability, and let it take inserts.
+
+    Returns:
+        The version found: 0 for a new store.
+
+    Raises:
+        ConfigError: the store is newer than this program, or does not keep what it acknowledges; with the mend.
+        StoreError, StoreAway: as `Store.command`.
+    """
+    make = statements(store.database)
+    await store.command(make[1])  # the database is there: opening the store made it
+    found = int((await store.query(f"SELECT max(version) FROM {store.database}.schema_version"))[0][0])
+    if found > VERSION:
+        raise ConfigError(
+            f"{store.place}: the store has schema version {found}, this program knows up to {VERSION}; "
+            "start the version that made it, or a newer one"
+        )
+    if found < VERSION:
+        for statement in make[2:]:
+            await store.command(statement)
+        now = (await store.query("SELECT toUnixTimestamp64Micro(now64(6, 'UTC'))"))[0][0]
+        await store.insert("schema_version", ("version", "applied"), [(VERSION, int(now))])
+    await check(store)
+    store.ready = True
+    return found
+
+
+async def check(store: Store) -> None:
+    """Read back that tables sync what they acknowledge and that inserts are not buffered. Raises ConfigError."""
+    tables: dict[str, str] = dict(
+        await store.query(
+            "SELECT name, engine_full FROM system.tables WHERE database = {database:String}",
+            {"database": store.database},
+        )
+    )
+    for table in DURABLE_TABLES:
+        missing = {k: v for k, v in DURABLE.items() if f"{k} = {v}" not in tables.get(table, "")}
+        if missing:
+            raise ConfigError(
+                f"{store.place}: table {store.database}.{table} is missing or may lose acknowledged rows in a power "
+                f"cut; run: ALTER TABLE {store.database}.{table} MODIFY SETTING {_settings(missing)}"
+            )
+    wanted = await store.insert_settings()
+    names = ", ".join(f"'{name}'" for name in wanted)
+    sql = f"SELECT name, value FROM system.settings WHERE name IN ({names})"
+    got: dict[str, str] = dict(await store.query(sql, settings=wanted))
+    for name, value in wanted.items():
+        if got.get(name) != value:
+            raise ConfigError(
+                f"{store.place}: the engine uses {name} = {got.get(name, 'nothing')} where inserts ask for {value}; "
+                "let the collector's user change this setting (see its settings profile and constraints)"
+            )
+
+
+def _events(database: str) -> str:
+    columns = ",\n  ".join([*(f"{name} {kind}" for name, kind in EVENT_COLUMNS.items()), *_INDEXES])
+    return f"""CREATE TABLE IF NOT EXISTS {database}.events (
+  {columns}
+) ENGINE = ReplacingMergeTree(version, is_deleted)
+PARTITION BY (retention_days, toMonday(timestamp))
+ORDER BY (tenant_id, external_id)
+TTL toDateTime(timestamp) + toIntervalDay(retention_days)
+SETTINGS index_granularity = 2048, ttl_only_drop_parts = 1, min_bytes_for_wide_part = 134217728,
+  exclude_materialize_skip_indexes_on_merge = '{WORD_INDEX}', {_settings(DURABLE)}"""
+
+
+def _kept(database: str, table: str, columns: Mapping[str, str], version: str, order: str, more: str = "") -> str:
+    engine = f"ENGINE = ReplacingMergeTree{version or '()'}"
+    rest = "\n".join(part for part in (engine, f"ORDER BY {order}", more, f"SETTINGS {_settings(DURABLE)}") if part)
+    return f"CREATE TABLE IF NOT EXISTS {database}.{table} ({_columns(columns)}\n) {rest}"
+
+
+def _passing(database: str, table: str, columns: Mapping[str, str], engine: str) -> str:
+    return f"CREATE TABLE IF NOT EXISTS {database}.{table} ({_columns(columns)}\n) ENGINE = {engine}"
+
+
+def _view(database: str, name: str, target: str, select: str) -> str:
+    return f"CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.{name} TO {database}.{target} AS\n{select.strip()}"
+
+
+def _lines() -> dict[str, str]:
+    """`_LINE_COLUMNS` on their way: no codecs, and what says which line of which commit it is."""
+    plain = {name: kind.partition(" CODEC")[0] for name, kind in _LINE_COLUMNS.items()}
+    return {"commit_id": "UInt64", "record": "UInt32", "offset": "UInt64", "reason": _WORD, "note": _WORD, **plain}
+
+
+def _columns(columns: Mapping[str, str]) -> str:
+    return "".join(f"\n  {name} {kind}," for name, kind in columns.items()).rstrip(",")
+
+
+def _settings(settings: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in settings.items())

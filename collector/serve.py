@@ -1,0 +1,100 @@
+"""The life of the serving process: bind, start, say so, wait for a signal, stop in order.
+
+- The port is bound before the store is opened: a port in use is said at once, and nothing was touched.
+- SIGTERM or SIGINT: no new connections, requests under way end and are committed, the store closes, exit 0. What is not
+  done after ``shutdown_timeout_s`` is cut off with exit 1; nothing acknowledged is lost by that, callers retry the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+
+from aiohttp import web
+
+from collector import app as application
+from collector import schema
+from collector.config import Config, Server
+from collector.errors import CollectorError
+from collector.parts import READINESS
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 1024
+HANDLERS_SHARE = 0.6
+"""Of the time to stop: for requests under way. The rest is for the last commit and for closing the store."""
+
+
+class CannotServe(CollectorError):
+    """The address cannot be had; the message has the mend."""
+
+
+async def serve(config: Config) -> int:
+    """Run until a signal; returns the exit code. Raises CollectorError when it cannot start."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    with bind(config.server) as sock:
+        app = application.build(config)
+        timeout_s = config.server.shutdown_timeout_s
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=timeout_s * HANDLERS_SHARE)
+        try:
+            await runner.setup()
+            await web.SockSite(runner, sock, backlog=BACKLOG).start()
+            _say_ready(config, sock, app[READINESS].reason)
+            await stop.wait()
+            log.info("stopping: requests under way are finished and committed")
+        finally:
+            await _stop(runner, timeout_s)
+    log.info("stopped")
+    return 0
+
+
+def bind(server: Server) -> socket.socket:
+    """A bound socket that does not listen yet. Raises CannotServe."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            server.host, server.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+        except OSError:
+            sock.close()
+            raise
+    except OSError as error:
+        raise CannotServe(_why_not(server, error)) from None
+    return sock
+
+
+def _why_not(server: Server, error: OSError) -> str:
+    where = f"server.port: {server.host}:{server.port}"
+    if error.errno == errno.EADDRINUSE:
+        return f"{where} is in use by another program; stop it, or choose another with --port (0: any free one)"
+    if error.errno == errno.EACCES:
+        return f"{where} may not be used by this user; choose one above 1023 with --port"
+    return f"server.host: {server.host}:{server.port} cannot be bound: {error.strerror}; name an address of this machine"
+
+
+async def _stop(runner: web.AppRunner, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await runner.cleanup()
+    except TimeoutError:
+        log.error("not done after server.shutdown_timeout_s %g: cut off; callers without an answer send again", timeout_s)
+        sys.stderr.flush()
+        os._exit(1)  # threads inside the engine would hold an orderly exit up
+
+
+def _say_ready(config: Config, sock: socket.socket, away: str) -> None:
+    host, port = sock.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    state = f"not ready yet: {away}; requests get 503 until then" if away else f"schema {schema.VERSION}"
+    print(f"pulsestream-collector listens on {url}, store {config.store.url}, {state}", flush=True)

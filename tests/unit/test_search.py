@@ -1,0 +1,136 @@
+import asyncio
+from typing import Any
+
+import pytest
+
+from collector import event, query
+from collector.errors import TooManyQueries
+from collector.query import Search, Statement
+from collector.search import FIRST_CANDIDATES, page
+from collector.turnstile import Turnstile
+
+FILE_ID = "0123456789abcdef-0000000000ff-89abcdef"
+
+
+def row(time_us: int, external_id: str, **values: Any) -> tuple[Any, ...]:
+    return tuple(
+        {"timestamp": time_us, "observed_timestamp": time_us, "external_id": external_id, **values}.get(name, "")
+        for name in event._NAMES
+    )
+
+
+class Store:
+    """Stored copies of events: ``times`` with FINAL, each ``copies`` times without."""
+
+    def __init__(self, times: list[int], copies: int = 1) -> None:
+        self.times = sorted(times, reverse=True)
+        self.copies = copies
+        self.shown = 10**6
+        self.statements: list[Statement] = []
+
+    async def run(self, statement: Statement) -> list[tuple[Any, ...]]:
+        self.statements.append(statement)
+        params = statement.params
+        within = [time for time in self.times if params["start"] <= time <= params["end"]]
+        if "FINAL" in statement.sql:
+            there = within[: params["rows"]]
+            return [(*row(time, f"id-{time}"), len(there)) for time in there[: self.shown]]
+        copies = [time for time in within for _ in range(self.copies)][: params["most"]]
+        return [(min(copies, default=0), max(copies, default=0), len(copies))]
+
+
+def found(store: Store, limit: int = 10) -> tuple[list[int], bool]:
+    search = Search("t", 0, 10**9, limit=limit)
+    events, has_more, _ = asyncio.run(page(store.run, search))
+    return [found.time_us for found in events], has_more
+
+
+def test_nothing_stored_is_one_question() -> None:
+    store = Store([])
+    assert found(store) == ([], False)
+    assert len(store.statements) == 1
+
+
+@pytest.mark.parametrize("number", [1, 9, 10])
+def test_fewer_than_a_page_are_all_of_them(number: int) -> None:
+    assert found(Store(list(range(1, number + 1)))) == (list(range(number, 0, -1)), False)
+
+
+def test_a_full_page_says_that_more_follow() -> None:
+    assert found(Store(list(range(1, 12)))) == (list(range(11, 1, -1)), True)
+
+
+def test_final_reads_the_span_of_the_nearest_candidates_only() -> None:
+    store = Store(list(range(1, 5001)))
+    assert found(store)[1]
+    assert len(store.statements) == 2
+    assert store.statements[1].params["start"] == 5001 - FIRST_CANDIDATES
+
+
+def test_many_copies_widen_the_span_until_the_page_is_full() -> None:
+    store = Store(list(range(1, 101)), copies=100)
+    assert found(store) == (list(range(100, 90, -1)), True)
+    assert len(store.statements) == 4
+
+
+def test_many_copies_of_few_events_end_when_all_were_seen() -> None:
+    assert found(Store([5, 6, 7], copies=1000)) == ([7, 6, 5], False)
+
+
+def test_an_event_shows_the_offset_in_its_id() -> None:
+    shown = event.event_of(row(0, FILE_ID, attributes={}, tags=[])).shown
+    assert (shown["id"], shown["event_id"], shown["external_id"]) == (FILE_ID, FILE_ID, FILE_ID)
+    assert shown["offset"] == 255
+    assert shown["timestamp"] == "1970-01-01T00:00:00.000000Z"
+
+
+def test_an_id_of_an_api_client_has_no_offset() -> None:
+    assert event.offset_of("order-0000000000ff-1") is None
+
+
+def test_what_an_event_did_not_say_is_left_out() -> None:
+    shown = event.event_of(row(0, "x", user_id="u", status_code=0, tags=[], payload='{"a":1}', metadata="{x")).shown
+    assert shown["context"] == {"user_id": "u"}
+    assert shown["metrics"] == {}
+    assert (shown["payload"], shown["metadata"]) == ({"a": 1}, "{x")
+
+
+def test_every_column_that_is_read_exists_in_the_table() -> None:
+    from collector.schema import EVENT_COLUMNS
+
+    assert set(event._NAMES) <= set(EVENT_COLUMNS)
+    assert set(query.SEVERITIES) == {"debug", "info", "warning", "error", "critical"}
+
+
+def test_a_page_that_was_ended_early_says_that_more_follow() -> None:
+    store = Store([1, 2, 3])
+    store.shown = 2
+    assert found(store) == ([3, 2], True)
+
+
+def test_a_tenant_has_as_many_queries_as_it_may_and_others_do_not_notice() -> None:
+    async def run() -> None:
+        gate = Turnstile(5, 10.0)
+        async with gate.passing("a", 1):
+            with pytest.raises(TooManyQueries, match="1 queries of this tenant are under way"):
+                async with gate.passing("a", 1):
+                    pass
+            async with gate.passing("b", 1):
+                pass
+        async with gate.passing("a", 1):
+            pass
+
+    asyncio.run(run())
+
+
+def test_who_finds_no_place_waits_for_one_and_not_for_ever() -> None:
+    async def run() -> None:
+        gate = Turnstile(1, 0.01)
+        async with gate.passing("a", 1):
+            with pytest.raises(TooManyQueries, match="the queries of others took all places"):
+                async with gate.passing("b", 1):
+                    pass
+        async with gate.passing("b", 1):
+            pass
+
+    asyncio.run(run())
