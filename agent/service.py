@@ -92,16 +92,13 @@ async def _session(config: Config, ledger: Ledger, stop: asyncio.Event, final_st
     loop = asyncio.get_running_loop()
     failed: asyncio.Future[Any] = loop.create_future()
 
-    def wake() -> None:
-        loop.call_soon_threadsafe(shipper.wake)
-
     reader = Reader(
         config,
         spool,
         scope=scope.value,
         agent=config.name or socket.gethostname(),
         ledger=ledger,
-        on_append=wake,
+        on_append=_Waker(loop, shipper.wake),
         tenant_id=lambda: ledger.tenant_id,
     )
     try:
@@ -168,6 +165,24 @@ def _raise_first(failed: asyncio.Future[Any], shipping: asyncio.Future[Any]) -> 
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         raise error
+
+
+class _Waker:
+    """Tells the event loop of new records: once for many, since waking it costs more than reading a block's worth of lines."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
+        self._loop = loop
+        self._wake = wake
+        self._called = False
+
+    def __call__(self) -> None:
+        if not self._called:
+            self._called = True
+            self._loop.call_soon_threadsafe(self._now)
+
+    def _now(self) -> None:
+        self._called = False
+        self._wake()
 
 
 def _set_exception(future: asyncio.Future[Any], error: BaseException) -> None:

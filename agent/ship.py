@@ -29,7 +29,7 @@ from agent.spool import Entry, Spool
 log = logging.getLogger("agent.ship")
 
 MAX_ANSWER_BYTES = 16 << 20
-MAX_RUN_RAW_BYTES = 8 << 20
+MAX_RUN_RAW_BYTES = 7 << 19
 """What one request may be when inflated: a fraction of what a collector lets one tenant keep waiting."""
 CONNECT_TIMEOUT_S = 5.0
 

@@ -18,6 +18,7 @@ Known limit: `max_bytes` bounds what the spool holds; a segment is freed only wh
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -76,7 +77,6 @@ class Spool:
         self._read_fd = (-1, -1)
         self._synced = 0
         self._outstanding: dict[Position, None] = {}
-        self._acked_written: Position | None = None
         self.recovery = Recovery()
         try:
             if not read_only:
@@ -104,7 +104,7 @@ class Spool:
                 self._disk.truncate(self._fd, self._sizes[self._last])
                 self._disk.sync(self._fd)
             self._synced = self._sizes[self._last]
-        self._cursor = self._start_of_unacked()
+        self._cursor = self._noted = self._start_of_unacked()
         self._boot_end = Position(self._last, self._sizes.get(self._last, 0))
 
     def _start_of_unacked(self) -> Position:
@@ -119,7 +119,6 @@ class Spool:
         data = self._path(number).read_bytes()
         for item in scan(data, last=last):
             if isinstance(item, Damage):
-                self._damaged.append((number, item))
                 log.log(
                     logging.DEBUG if quiet else logging.WARNING,
                     "spool segment %d: bytes %d to %d are damaged (%s); the lines in them are read again",
@@ -127,6 +126,7 @@ class Spool:
                 )  # fmt: skip
                 if last:
                     return item.start
+                self._damaged.append((number, item))
             else:
                 self.recovery.feed(item, number)
         return len(data)
@@ -212,12 +212,15 @@ class Spool:
     def _create(self, number: int) -> None:
         path = self._path(number)
         head = b"".join(head_records(self._head()))
+        fd = -1
         try:
             fd = self._disk.create(path)
             self._disk.write(fd, head, 0)
             self._disk.sync(fd)
             self._disk.sync_folder(self.folder)
         except OSError as error:
+            if fd >= 0:
+                self._disk.close(fd)
             self._disk.remove(path)
             raise _failure(path, "new segment", error) from error
         with self._lock:
@@ -323,11 +326,13 @@ class Spool:
         return not self._outstanding and (self._cursor >= end or not any(True for _ in self._from_cursor()))
 
     def note_acks(self, tenant_id: str) -> None:
-        """Append how far acks have come, when that changed (reader thread). Unsynced: a hint that spares lookups."""
+        """Append how far acks have come, when that changed (reader thread). Unsynced: a hint that spares lookups, so a full
+        disk may do without."""
         low = self.low_water
-        if low not in (self._acked_written, self._end()):
-            self.append(acked_record(Acked(low.segment, low.at, tenant_id)))
-            self._acked_written = low
+        if low > self._noted:
+            with contextlib.suppress(StorageFull):
+                self.append(acked_record(Acked(low.segment, low.at, tenant_id)))
+                self._noted = self._end()
 
     def _end(self) -> Position:
         with self._lock:

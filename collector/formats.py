@@ -34,7 +34,7 @@ ORIGINAL_TIMESTAMP = "original_timestamp"
 MAX_ATTRIBUTES = 1000
 """Members of one JSON object; an object with more is kept as text."""
 
-_TIME = r"^(\\d{4}[-/]\\d\\d[-/]\\d\\d([T ].*)?|\\d{10}(\\.\\d+)?|\\d{13}|\\d{16}|\\d{19})$"
+_TIME = r"^(\\d{4}[-/]\\d\\d[-/]\\d\\d([T ]\\d\\d:\\d\\d.*)?|\\d{10}(\\.\\d+)?|\\d{13}|\\d{16}|\\d{19})$"
 
 _SEVERITIES = {
     "debug": ("trace", "debug", "verbose", "fine", "10", "20"),
@@ -97,7 +97,7 @@ WITH
        parseDateTime64BestEffortOrNull(replaceOne(time_text, ',', '.'), 6, 'UTC'), NULL) AS own,
     ifNull(own > newest, 0) AS ahead,
     {_severity("arrayElement(texts, level_at)")} AS word,
-    if(isNull(own) OR ahead, 0, time_at) AS time_used,
+    if(isNull(own), 0, time_at) AS time_used,
     if(word = '', 0, level_at) AS level_used,
     arrayFilter((pair, i) -> i != time_used AND i != level_used AND i != message_at, pairs, arrayEnumerate(pairs))
         AS others,

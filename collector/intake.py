@@ -15,6 +15,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
+from aiohttp import ClientPayloadError
+from aiohttp.http_exceptions import HttpProcessingError
+
 from collector.errors import BadRequest, QueueFull, TooLarge
 
 IDLE_S = 30.0
@@ -86,6 +89,8 @@ async def _next(stream: Stream) -> bytes:
             return await stream.readany()
     except TimeoutError:
         raise BadRequest(f"the body stopped arriving: nothing for {IDLE_S:g} s; send it again") from None
+    except (ConnectionError, ClientPayloadError, HttpProcessingError):
+        raise BadRequest("the body ended before its end; send it again") from None
 
 
 def _too_large(limit: int, what: str) -> TooLarge:

@@ -21,6 +21,18 @@ def fields(**values: object) -> dict[str, object]:
     return {_FIELDS: values}
 
 
+class Unreadable(logging.Filter):
+    """For what the HTTP library says of requests it cannot read: it quotes their bytes, which may hold a key."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and type(error).__module__.startswith("aiohttp."):
+            record.levelno, record.levelname = logging.INFO, "INFO"
+            record.msg, record.args = "a request that cannot be read: %s", (type(error).__name__,)
+            record.exc_info = record.exc_text = None
+        return True
+
+
 class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
@@ -49,6 +61,7 @@ def start(level: str, form: str) -> None:
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
+    logging.getLogger("aiohttp.server").addFilter(Unreadable())
     # The driver raises what matters, and what is raised is logged here; its own lines would say it again.
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
 

@@ -37,6 +37,7 @@ PAGE_BYTES = 16 << 20
 """A page ends early beyond this: a thousand lines of a megabyte must not fill the collector's memory."""
 MAX_VALUES = 100
 """Services, severities or sources in one search."""
+MAX_SPAN_IDS = 1000
 AHEAD_US = 25 * 3600 * 1_000_000
 """Events lie at most a day ahead of the collector that stored them; an hour is for clocks that differ."""
 DAY_US = 86_400_000_000
@@ -81,6 +82,12 @@ class Span(NamedTuple):
     first_us: int
     last_us: int
     rows: int
+    ids: Sequence[str] = ()
+    """The candidates, if they are all there are and few: reading them by their IDs saves a second scan."""
+
+    def known_whole(self, whole: bool) -> Span:
+        """Without the IDs unless they are of all candidates. (Of equal times any may have been taken.)"""
+        return self if whole and len(self.ids) == self.rows else self._replace(ids=())
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
@@ -132,12 +139,13 @@ def parse(pairs: Iterable[tuple[str, str]], *, tenant_id: str, retention_days: i
 
 
 def span_of(search: Search, most: int) -> Statement:
-    """Where the first ``most`` candidates lie: earliest and latest time in µs, and how many there are (one row)."""
+    """The values of a `Span` over the first ``most`` candidates (one row)."""
     where, params = _where(search)
     direction = "ASC" if search.ascending else "DESC"
     return Statement(
-        "SELECT toUnixTimestamp64Micro(min(time)), toUnixTimestamp64Micro(max(time)), count() FROM "
-        f"(SELECT timestamp AS time FROM events WHERE {where} ORDER BY timestamp {direction} LIMIT {{most:UInt32}})",
+        "SELECT toUnixTimestamp64Micro(min(time)), toUnixTimestamp64Micro(max(time)), count(), "
+        f"groupArray({MAX_SPAN_IDS})(id) FROM (SELECT timestamp AS time, external_id AS id FROM events "
+        f"WHERE {where} ORDER BY timestamp {direction} LIMIT {{most:UInt32}})",
         {**params, "most": most},
     )
 
@@ -219,6 +227,9 @@ def _where(search: Search, span: Span | None = None) -> tuple[str, dict[str, Any
     if search.event_id:
         parts.append("external_id = {event_id:String}")
         params["event_id"] = search.event_id
+    if span and span.ids:
+        parts.append("external_id IN {ids:Array(String)}")
+        params["ids"] = list(span.ids)
     parts.extend(_word_parts(search.words, params))
     if search.after:
         # The first half is for the index on time, which a tuple comparison would not use.

@@ -104,11 +104,13 @@ async def page(run: Run, search: Search) -> tuple[list[Event], bool, Span | None
         span = Span(*(await run(query.span_of(search, most)))[0])
         if not span.rows:
             return [], False, span
+        whole = span.rows < most
+        span = span.known_whole(whole)
         found = await run(query.page_of(search, COLUMNS, span))
         there = found[0][-1] if found else 0
         events = [event_of(row[:-1]) for row in found[: search.limit]]
         has_more = there > len(events)
-        if span.rows < most:
+        if whole:
             return events, has_more, span
         if there > search.limit:
             return events, True, None

@@ -380,16 +380,36 @@ def test_a_caller_who_never_finishes_does_not_hold_up_the_stop(tmp_path: Path) -
         assert time.monotonic() - began < 5
 
 
+def received(collector: Collector) -> float:
+    """Bytes of runs that arrived whole."""
+    text = collector.request("GET", "/metrics").body.decode()
+    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("collector_http_request_body_bytes"))
+
+
 def test_a_caller_who_goes_away_changes_nothing(collector: Collector, key: str) -> None:
     run = record(LINES)
+    before = received(collector)
     with socket.create_connection(("127.0.0.1", collector.port), timeout=30) as sock:
         head = (
             f"POST {wire.BLOCKS_PATH} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: {wire.RUN_TYPE}\r\n"
             f"Content-Length: {len(run)}\r\n\r\n"
         )
         sock.sendall(head.encode() + run)
+        until(lambda: received(collector) > before)
     until(lambda: bool(collector.search(key)["total_count"] == 3))
     assert outcome(collector.post(key, run))["duplicate"] == 3
+
+
+def test_a_body_cut_short_is_no_fault_of_ours(collector: Collector, key: str) -> None:
+    head = (
+        f"POST {wire.BLOCKS_PATH} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: {wire.RUN_TYPE}\r\n"
+        f"X-Request-Id: cut-short\r\nContent-Length: 1000\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", collector.port), timeout=30) as sock:
+        sock.sendall(head.encode() + b"half")
+    until(lambda: "request_id=cut-short" in collector.stderr.read_text())
+    (line,) = [line for line in collector.stderr.read_text().splitlines() if "request_id=cut-short" in line]
+    assert "POST /api/v1/ingestion/blocks 400" in line
 
 
 def test_without_an_admin_token_registration_is_off_and_says_how_to_switch_it_on(tmp_path: Path) -> None:

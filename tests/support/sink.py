@@ -2,18 +2,32 @@
 
     python -m tests.support.sink --port 0 [--keep]
 
-Prints ``{"port": …}`` when ready. ``--keep`` remembers every event's ID (else only counts: for benchmarks). Control, all on
-the same port: ``POST /script`` takes a JSON list of answers for the next runs, each ``{"status", "headers", "body", "type",
-"store": bool, "cut": bool, "hang": bool}``; ``GET /seen`` gives ``{"runs", "records", "events", "bytes", "ids", "replays"}``.
+Prints ``{"port": …}`` when ready; ends when its standard input does. ``--keep`` remembers every event (else only counts: for
+benchmarks). Control, all on the same port, in JSON:
+
+- ``POST /script``: answers for the next runs, one each: ``{"status", "headers", "body", "type", "tenant", "name": how many
+  records it names, "cut": half the answer, then the connection ends, "hang": no answer, "store": take the run in all the
+  same, "refuse": outcome reason for every record}``. A run whose answer has no ``status`` or 200 is taken in.
+- ``POST /rules``: the same with ``"contains"``: the answer for every run in which that text occurs (empty: any run), for as
+  long as the rule stands. A script's answer comes first.
+- ``GET /seen``: counts, ``texts`` (text of an event -> its IDs), ``deliveries`` (ID -> how often), ``losses``, ``faults``
+  (what was wrong with a run, by the wire contract).
+
+`SinkProcess` starts one from a test.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import http.client
 import json
+import select
+import subprocess
 import sys
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -22,46 +36,71 @@ from agent import wire
 from agent.codec import decompress
 
 TENANT = "tenant-of-the-sink"
+REPOSITORY = Path(__file__).resolve().parents[2]
+_START_DEADLINE_S = 30.0
 
 
 class Sink:
     def __init__(self, *, keep: bool) -> None:
         self.keep = keep
         self.script: list[dict[str, Any]] = []
-        self.runs = self.records = self.events = self.bytes = self.replays = 0
-        self.ids: dict[str, int] = {}
+        self.rules: list[dict[str, Any]] = []
+        self.runs = self.records = self.events = self.bytes = self.replays = self.largest_run = 0
+        self.deliveries: dict[str, int] = {}
+        self.texts: dict[str, set[str]] = {}
+        self.keys: dict[str, int] = {}
         self.losses: list[Any] = []
+        self.faults: list[str] = []
 
     async def blocks(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         self.runs += 1
         self.replays += wire.REPLAY_HEADER in request.headers
-        step = self.script.pop(0) if self.script else {}
+        key = request.headers.get("X-API-Key", "")
+        self.keys[key] = self.keys.get(key, 0) + 1
+        try:
+            records = list(wire.decode_run(body))
+        except wire.BadRecord as error:
+            self.faults.append(str(error))
+            return web.Response(status=400)
+        self.largest_run = max(self.largest_run, len(records))
+        step = self.script.pop(0) if self.script else self.rule_for(records)
         if step.get("hang"):
             await asyncio.Event().wait()
         if step.get("status", 200) != 200 and not step.get("store"):
             return self.scripted(step, b"")
-        outcomes = tuple(self.take(record) for record in wire.decode_run(body))
+        outcomes = tuple(self.take(record, step.get("refuse", "")) for record in records)
         answer = msgspec.json.encode(wire.Answer(step.get("tenant", TENANT), outcomes[: step.get("name", len(outcomes))]))
         if step.get("cut"):
             response = web.StreamResponse(headers={"Content-Length": str(len(answer)), "Content-Type": wire.ANSWER_TYPE})
             await response.prepare(request)
             await response.write(answer[: len(answer) // 2])
+            assert request.transport is not None
             request.transport.close()
             return response
         return self.scripted(step, answer)
+
+    def rule_for(self, records: list[wire.Record]) -> dict[str, Any]:
+        for rule in self.rules:
+            text = rule["contains"].encode()
+            if not text or any(text in decompress(record.payload, record.header.raw_bytes) for record in records):
+                return rule
+        return {}
 
     def scripted(self, step: dict[str, Any], answer: bytes) -> web.Response:
         body = step["body"].encode() if "body" in step else answer
         headers = {"Content-Type": step.get("type", wire.ANSWER_TYPE), **step.get("headers", {})}
         return web.Response(status=step.get("status", 200), body=body, headers=headers)
 
-    def take(self, record: wire.Record) -> wire.RecordOutcome:
+    def take(self, record: wire.Record, refuse: str) -> wire.RecordOutcome:
         header = record.header
         self.records += 1
+        if refuse:
+            return wire.RecordOutcome(header.record_id, wire.REJECTED, rejected=header.events, reason=refuse)
         self.events += header.events
         if header.kind == wire.LOSS:
-            self.losses += [msgspec.to_builtins(loss) for loss in wire.decode_losses(decompress(record.payload, header.raw_bytes))]
+            losses = wire.decode_losses(decompress(record.payload, header.raw_bytes))
+            self.losses += [{name: getattr(loss, name) for name in wire.Loss.__struct_fields__} for loss in losses]
         elif self.keep:
             self.remember(record)
         return wire.RecordOutcome(header.record_id, wire.ACCEPTED, accepted=header.events)
@@ -70,22 +109,24 @@ class Sink:
         header = record.header
         raw = decompress(record.payload, header.raw_bytes)
         self.bytes += len(raw)
-        assert len(raw) == header.raw_bytes
-        at = header.base_offset
         lines = raw.split(b"\n")
-        if not header.flags & wire.PARTIAL:
-            assert lines.pop() == b""
-        assert len(lines) == header.events
+        if not header.flags & wire.PARTIAL and lines.pop():
+            self.faults.append(f"{header.record_id}: ends without a newline and is not flagged partial")
+        if (len(raw), len(lines)) != (header.raw_bytes, header.events):
+            self.faults.append(f"{header.record_id}: holds {len(raw)} bytes and {len(lines)} events, the header differs")
+        at = header.base_offset
         for line in lines:
             name = wire.event_id(header.file_id, at, line.removesuffix(b"\r"))
-            self.ids[name] = self.ids.get(name, 0) + 1
+            self.deliveries[name] = self.deliveries.get(name, 0) + 1
             self.texts.setdefault(line.decode("utf-8", "replace"), set()).add(name)
             at += len(line) + 1
 
-    texts: dict[str, set[str]] = {}
-
     async def set_script(self, request: web.Request) -> web.Response:
         self.script = await request.json()
+        return web.json_response({})
+
+    async def set_rules(self, request: web.Request) -> web.Response:
+        self.rules = await request.json()
         return web.json_response({})
 
     async def seen(self, _: web.Request) -> web.Response:
@@ -96,11 +137,89 @@ class Sink:
                 "events": self.events,
                 "bytes": self.bytes,
                 "replays": self.replays,
-                "ids": len(self.ids),
+                "largest_run": self.largest_run,
+                "keys": self.keys,
+                "ids": len(self.deliveries),
                 "texts": {text: sorted(names) for text, names in self.texts.items()},
+                "deliveries": self.deliveries,
                 "losses": self.losses,
+                "faults": self.faults,
             }
         )
+
+
+class Seen(NamedTuple):
+    """What a sink says it was sent."""
+
+    runs: int
+    records: int
+    events: int
+    bytes: int
+    replays: int
+    largest_run: int
+    keys: dict[str, int]
+    ids: int
+    texts: dict[str, list[str]]
+    deliveries: dict[str, int]
+    losses: list[dict[str, Any]]
+
+
+class SinkProcess:
+    """A sink to start, stop and start again on the same port."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, as empty as a new one. Raises AssertionError when it does not come up."""
+        arguments = [sys.executable, "-m", "tests.support.sink", "--keep", "--port", str(self.port)]
+        self._process = subprocess.Popen(arguments, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        readable, _, _ = select.select([self._process.stdout], [], [], _START_DEADLINE_S)
+        assert readable, "the sink did not start"
+        self.port = json.loads(self._process.stdout.readline())["port"]
+
+    def stop(self) -> None:
+        """End it: connections are refused from now on."""
+        process, self._process = self._process, None
+        if process is not None:
+            with process:
+                process.kill()
+
+    def __enter__(self) -> SinkProcess:
+        self.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.stop()
+
+    def script(self, *answers: Mapping[str, Any]) -> None:
+        """Answers for the next runs, one each."""
+        self._request("POST", "/script", answers)
+
+    def rules(self, *rules: Mapping[str, Any]) -> None:
+        """Answers for all runs that contain a text, until other rules are given."""
+        self._request("POST", "/rules", [{"contains": "", **rule} for rule in rules])
+
+    def seen(self) -> Seen:
+        """Fails when a run broke the wire contract."""
+        answer = self._request("GET", "/seen")
+        faults = answer.pop("faults")
+        assert not faults, faults
+        return Seen(**answer)
+
+    def _request(self, method: str, path: str, body: object = None) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_START_DEADLINE_S)
+        try:
+            connection.request(method, path, body=json.dumps(body))
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
 
 
 async def main() -> None:
@@ -112,6 +231,7 @@ async def main() -> None:
     app = web.Application(client_max_size=1 << 30)
     app.router.add_post(wire.BLOCKS_PATH, sink.blocks)
     app.router.add_post("/script", sink.set_script)
+    app.router.add_post("/rules", sink.set_rules)
     app.router.add_get("/seen", sink.seen)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

@@ -5,7 +5,7 @@ import pytest
 
 from collector import event, query
 from collector.errors import TooManyQueries
-from collector.query import Search, Statement
+from collector.query import MAX_SPAN_IDS, Search, Statement
 from collector.search import FIRST_CANDIDATES, page
 from collector.turnstile import Turnstile
 
@@ -36,7 +36,8 @@ class Store:
             there = within[: params["rows"]]
             return [(*row(time, f"id-{time}"), len(there)) for time in there[: self.shown]]
         copies = [time for time in within for _ in range(self.copies)][: params["most"]]
-        return [(min(copies, default=0), max(copies, default=0), len(copies))]
+        ids = [f"id-{time}" for time in copies][:MAX_SPAN_IDS]
+        return [(min(copies, default=0), max(copies, default=0), len(copies), ids)]
 
 
 def found(store: Store, limit: int = 10) -> tuple[list[int], bool]:
@@ -65,6 +66,19 @@ def test_final_reads_the_span_of_the_nearest_candidates_only() -> None:
     assert found(store)[1]
     assert len(store.statements) == 2
     assert store.statements[1].params["start"] == 5001 - FIRST_CANDIDATES
+
+
+def test_few_candidates_are_read_by_their_ids() -> None:
+    store = Store([5, 6, 7])
+    assert found(store) == ([7, 6, 5], False)
+    assert store.statements[1].params["ids"] == ["id-7", "id-6", "id-5"]
+
+
+@pytest.mark.parametrize("number", [FIRST_CANDIDATES, MAX_SPAN_IDS + 1])
+def test_candidates_that_may_not_be_all_are_not_read_by_their_ids(number: int) -> None:
+    store = Store(list(range(number)))
+    found(store)
+    assert "ids" not in store.statements[-1].params
 
 
 def test_many_copies_widen_the_span_until_the_page_is_full() -> None:

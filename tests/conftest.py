@@ -1,0 +1,58 @@
+"""What every test may ask for: an agent process, a sink for it, a folder of logs. And what unit tests may not do."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.agent import AgentProcess
+from tests.support.sink import SinkProcess
+
+UNIT = Path(__file__).parent / "unit"
+
+
+@pytest.fixture(autouse=True)
+def _unit_tests_stay_off_the_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit test that connects or listens fails, also where the code under test swallows errors."""
+    if UNIT not in request.path.parents:
+        return
+
+    def guard(name: str) -> None:
+        method = getattr(socket.socket, name)
+
+        def guarded(self: socket.socket, *arguments: Any) -> Any:
+            if self.family != socket.AF_UNIX:
+                pytest.fail(f"a unit test called socket.{name}{arguments}")
+            return method(self, *arguments)
+
+        monkeypatch.setattr(socket.socket, name, guarded)
+
+    for name in ("connect", "connect_ex", "bind", "sendto"):
+        guard(name)
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    """The folder in which the app logs; `agent` reads ``*.log`` there."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def sink() -> Iterator[SinkProcess]:
+    """A collector that says yes until told otherwise."""
+    with SinkProcess() as process:
+        yield process
+
+
+@pytest.fixture
+def agent(tmp_path: Path, logs: Path, sink: SinkProcess) -> Iterator[AgentProcess]:
+    """An agent for `logs` that ships to `sink`. Not started: the test says when."""
+    process = AgentProcess(tmp_path / "agent", url=sink.url, include=[logs / "*.log"])
+    yield process
+    process.kill()

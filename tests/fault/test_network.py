@@ -1,0 +1,186 @@
+"""Bad answers and no answers: whatever the other side says, every line arrives under one ID, and the agent says what is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import wire
+from tests.support.agent import AgentProcess, App, arrived, exactly_once
+from tests.support.sink import TENANT, SinkProcess
+from tests.support.wait import until
+
+NO_ACKS = {
+    "proxy_answers_200_with_html": ({"type": "text/html", "body": "<html>Welcome</html>"}, "not from a collector"),
+    "body_cut_in_the_middle": ({"cut": True}, "ClientPayloadError"),
+    "body_that_is_not_an_answer": ({"body": '{"tenant_id":'}, "cut or damaged"),
+    "record_id_missing_from_the_answer": ({"name": 0}, "names 0 of 1 records"),
+    "redirect": ({"status": 302, "headers": {"Location": "/elsewhere"}}, "HTTP 302"),
+    "not_found": ({"status": 404}, "HTTP 404"),
+    "too_many_requests": ({"status": 429, "headers": {"Retry-After": "0"}}, "HTTP 429"),
+    "collector_starts_before_the_engine": ({"status": 503, "headers": {"Retry-After": "0"}}, "HTTP 503"),
+    "newer_agent_older_collector": (
+        {
+            "status": 503,
+            "type": "application/json",
+            "body": json.dumps({"error": {"code": wire.CODE_UNKNOWN_VERSION, "message": "version 2 is not known here"}}),
+        },
+        "version 2 is not known here",
+    ),
+    "server_error": ({"status": 500}, "HTTP 500"),
+}
+
+
+@pytest.mark.parametrize("name", NO_ACKS)
+def test_what_is_no_ack_is_sent_again(agent: AgentProcess, sink: SinkProcess, logs: Path, name: str) -> None:
+    answer, said = NO_ACKS[name]
+    sink.script(answer, answer)
+    app = App(logs / "app.log")
+    app.write(100)
+    agent.start()
+    arrived(sink, app.lines, told=agent)
+    agent.settle()
+    exactly_once(sink.seen(), app.lines)
+    assert said in agent.log()
+    assert sink.seen().replays >= 2
+    assert "sending works again" in agent.log()
+
+
+def test_an_answer_that_never_comes_is_given_up_after_the_timeout(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+    agent.configure(collector={"request_timeout_s": 0.3})
+    sink.script({"hang": True})
+    app = App(logs / "app.log")
+    app.write(10)
+    agent.start()
+    exactly_once(arrived(sink, app.lines, told=agent), app.lines)
+    assert "TimeoutError" in agent.log()
+
+
+def test_a_stored_run_whose_answer_was_lost_is_sent_again_as_a_replay(
+    agent: AgentProcess, sink: SinkProcess, logs: Path
+) -> None:
+    sink.script({"cut": True})
+    app = App(logs / "app.log")
+    app.write(10)
+    agent.start()
+    arrived(sink, app.lines, told=agent)
+    agent.settle()
+    seen = sink.seen()
+    assert set(seen.deliveries.values()) == {2}
+    assert seen.replays == 1
+    exactly_once(seen, app.lines)
+
+
+def test_a_run_too_large_is_sent_record_by_record(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+    apps = [App(logs / f"{name}.log", name) for name in "abc"]
+    wanted = [line for app in apps for line in app.write(10)]
+    sink.stop()
+    agent.start()
+    until(lambda: agent.status()["counts"].get("read_events") == 30, "all is read")
+    agent.kill()
+    sink.start()
+    sink.script({"status": 413})
+    agent.start()
+    seen = arrived(sink, wanted, told=agent)
+    agent.settle()
+    assert seen.largest_run == 3
+    assert sink.seen().records == 3
+    exactly_once(sink.seen(), wanted)
+    assert not list((agent.state / "quarantine").glob("*"))
+
+
+def test_poison_record(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+    """It fails each time; everything else goes on, and it is kept."""
+    sink.rules({"contains": "poison", "status": 500})
+    app, poisoned = App(logs / "app.log"), App(logs / "poisoned.log", "poison")
+    agent.start()
+    arrived(sink, app.write(1), told=agent)
+    poisoned.write(3)
+
+    def quarantined() -> list[Path]:
+        arrived(sink, app.write(1), told=agent)
+        return list((agent.state / "quarantine").glob("*.rec"))
+
+    kept = until(quarantined, "the poisoned record is set aside", told=agent.log)
+    record = wire.decode_record(kept[0].read_bytes())
+    assert (record.header.path, record.header.events) == (str(poisoned.path), 3)
+    agent.logged("is in the quarantine")
+    agent.settle()
+    exactly_once(sink.seen(), app.lines)
+    assert agent.status()["counts"]["quarantined_events"] == 3
+
+
+def test_a_record_refused_for_good_goes_to_the_quarantine_at_once(
+    agent: AgentProcess, sink: SinkProcess, logs: Path
+) -> None:
+    sink.rules({"contains": "bad", "status": 422})
+    app, bad = App(logs / "app.log"), App(logs / "bad.log", "bad")
+    bad.write(2)
+    agent.start()
+    agent.logged("is in the quarantine")
+    exactly_once(arrived(sink, app.write(5), told=agent), app.lines)
+
+
+def test_refused_events_are_dead_letters_with_their_bytes(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+    sink.script({"refuse": "event_too_large"})
+    app = App(logs / "app.log")
+    app.write(3)
+    agent.start()
+    letters = agent.state / "dead-letters.ndjson"
+    until(letters.exists, "dead letters are written", told=agent.log)
+    agent.settle()
+    kept = [json.loads(line) for line in letters.read_text().splitlines()]
+    assert [letter["reason"] for letter in kept] == ["event_too_large"] * 3
+    assert [letter["tenant_id"] for letter in kept] == [TENANT] * 3
+    assert agent.status()["counts"]["rejected_events"] == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [({"status": 401}, "HTTP 401"), ({"status": 403}, "HTTP 403"), ({"tenant": "somebody else"}, "'somebody else'")],
+    ids=["wrong_key", "key_without_the_right", "other_tenants_id_in_the_answer"],
+)
+def test_a_wrong_key_stops_the_sending_and_not_the_reading(
+    agent: AgentProcess, sink: SinkProcess, logs: Path, answer: dict[str, Any], said: str
+) -> None:
+    agent.configure(collector={"max_in_flight": 2})
+    app = App(logs / "app.log")
+    agent.start()
+    arrived(sink, app.write(1), told=agent)
+    agent.settle()
+    before = sink.seen().runs
+    sink.rules(answer)
+    for count in (10, 20, 30):
+        app.write(10)
+        until(lambda count=count: agent.status()["counts"]["read_events"] == 1 + count, "reading goes on", told=agent.log)
+    assert sink.seen().runs - before <= 2
+    status = agent.command("status").stdout
+    assert said in status
+    assert "check api_key" in status
+    agent.logged(said)
+    assert "a-key" not in agent.log() + status
+
+
+def test_sending_goes_on_when_the_key_is_right_again(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+    sink.script({"status": 401})
+    app = App(logs / "app.log")
+    app.write(5)
+    agent.start()
+    agent.logged("HTTP 401")
+    exactly_once(arrived(sink, [*app.lines, *app.write(5)], told=agent), app.lines)
+    until(lambda: agent.status()["sending"] == "ok", "status says so")
+
+
+def test_a_collector_that_comes_back_gets_everything(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+    sink.stop()
+    app = App(logs / "app.log")
+    app.write(100)
+    agent.start()
+    agent.logged("sending fails")
+    assert sink.url in agent.status()["sending"]
+    app.write(100)
+    sink.start()
+    exactly_once(arrived(sink, app.lines, told=agent), app.lines)

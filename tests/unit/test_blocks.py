@@ -1,0 +1,221 @@
+"""Runs of records become parcels, whole or not at all, and nothing a sender says goes unchecked."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent import wire
+from collector import blocks
+from collector.errors import BadRun, TooLarge, UnsupportedVersion
+from tests.support.records import FILE_ID, NOW_NS, expected_ids, header, loss, loss_record, record, tenant, zstd
+
+RAW = b"GET /\nPOST /cart\n\nGET /end\n"
+CRLF = b"one\r\ntwo\r\r\n\r\nthree\nfour"
+LINES = st.lists(st.binary(max_size=12).map(lambda line: line.replace(b"\n", b"")), min_size=1, max_size=20)
+
+
+def opened(body: bytes, **more: Any) -> list[blocks.Parcel]:
+    return blocks.open_run(body, tenant=tenant("t1"), now_ns=NOW_NS, **more)
+
+
+def one(raw: bytes, **changed: Any) -> blocks.Parcel:
+    (parcel,) = opened(record(raw, **changed))
+    return parcel
+
+
+def refused(body: bytes) -> BadRun:
+    with pytest.raises(BadRun) as caught:
+        opened(body)
+    return caught.value
+
+
+def of_version(whole: bytes, version: int) -> bytes:
+    """The same record under another version, with a checksum that is right."""
+    prefix, body = whole[:3] + bytes([version]) + whole[4:12], whole[wire.PREFIX_BYTES :]
+    return prefix + zlib.crc32(body, zlib.crc32(prefix)).to_bytes(4, "little") + body
+
+
+def packed(distances: list[int]) -> bytes:
+    return zstd.compress(np.array(distances, dtype="<u4").tobytes())
+
+
+def test_a_record_becomes_a_parcel_with_its_lines_and_ids() -> None:
+    parcel = one(RAW)
+    assert (parcel.tenant_id, parcel.events, parcel.base_offset) == ("t1", 4, 4096)
+    assert parcel.lines == RAW[:-1]
+    assert parcel.distances is None
+    assert blocks.ids_of(parcel) == expected_ids(RAW)
+
+
+def test_the_parcels_of_a_run_come_in_its_order() -> None:
+    body = record(RAW, record_id="a") + record(b"x\n", record_id="b", base_offset=9000) + loss_record(loss("l1"))
+    first, second, third = opened(body)
+    assert [first.header.record_id, second.header.record_id] == ["a", "b"]
+    assert [entry.loss_id for entry in third.losses] == ["l1"]
+    assert third.events == 1
+
+
+def test_a_line_end_of_two_bytes_is_no_part_of_the_event_but_counts_in_offsets() -> None:
+    parcel = one(CRLF)
+    assert parcel.lines == b"one\ntwo\r\n\nthree\nfour"
+    assert blocks.starts_of(parcel).tolist() == [0, 5, 11, 13, 19]
+    assert blocks.ids_of(parcel) == expected_ids(CRLF)
+
+
+@given(LINES, st.sampled_from([b"\n", b"\r\n"]), st.booleans())
+def test_ids_are_those_of_the_wire_contract_for_any_bytes(lines: list[bytes], end: bytes, whole: bool) -> None:
+    raw = end.join(lines) + (end if whole or not lines[-1] else b"")
+    parcel = one(raw)
+    assert blocks.ids_of(parcel) == expected_ids(raw)
+    assert (blocks.starts_of(parcel) + parcel.base_offset).tolist() == [int(i[17:29], 16) for i in expected_ids(raw)]
+
+
+def test_offsets_in_the_header_go_before_those_from_the_bytes() -> None:
+    parcel = one(b"a\nb\nc\n", offsets=packed([0, 100, 4_000_000]))
+    assert blocks.offsets_of(parcel) == (4096, 4_004_096)
+    assert blocks.ids_of(parcel)[1].startswith(f"{FILE_ID}-{4196:012x}-")
+
+
+def test_a_range_holds_the_ids_of_its_parcel_and_of_no_neighbour() -> None:
+    before, parcel, after = blocks.cut(one(b"a\nb\nc\nd\ne\nf\n"), 2)
+    low, high = blocks.range_of(parcel)
+    assert all(low <= event_id <= high for event_id in blocks.ids_of(parcel))
+    assert not any(low <= event_id <= high for event_id in blocks.ids_of(before) + blocks.ids_of(after))
+
+
+@given(LINES, st.integers(1, 7), st.booleans())
+def test_pieces_together_are_the_whole(lines: list[bytes], most: int, explicit: bool) -> None:
+    raw = b"".join(line + (b"\r\n" if explicit else b"\n") for line in lines)
+    parcel = one(raw)
+    pieces = blocks.cut(parcel, most)
+    assert all(piece.events <= most for piece in pieces)
+    assert sum((blocks.ids_of(piece) for piece in pieces), []) == blocks.ids_of(parcel)
+
+
+@given(LINES, st.randoms(use_true_random=False))
+def test_picked_events_keep_their_ids(lines: list[bytes], rnd: random.Random) -> None:
+    parcel = one(b"".join(line + b"\n" for line in lines))
+    which = sorted(rnd.sample(range(parcel.events), rnd.randint(1, parcel.events)))
+    ids = blocks.ids_of(parcel)
+    assert blocks.ids_of(blocks.picked(parcel, which)) == [ids[n] for n in which]
+
+
+@pytest.mark.parametrize(
+    ("changed", "more", "expected"),
+    [
+        ({"flags": wire.REPLAY}, {}, True),
+        ({"base_offset": 0}, {}, True),
+        ({}, {"replay": True}, True),
+        ({}, {}, False),
+    ],
+)
+def test_what_may_be_there_already_is_marked(changed: dict[str, Any], more: dict[str, Any], expected: bool) -> None:
+    assert opened(record(RAW, **changed), **more)[0].lookup is expected
+
+
+def test_a_record_without_an_observed_time_takes_the_collectors() -> None:
+    assert one(RAW, observed_ns=0).header.observed_ns == NOW_NS
+
+
+def test_a_record_whose_events_were_all_filtered_is_taken() -> None:
+    assert one(b"", file_id="").events == 0
+
+
+def test_an_empty_run_has_no_parcels() -> None:
+    assert opened(b"") == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"events": 5}, "the payload has 4 lines, the header says 5 events"),
+        ({"raw_bytes": 26}, "inflates to more than 26 bytes"),
+        ({"raw_bytes": 28}, "inflates to 27 bytes, the header says 28"),
+        ({"kind": 3}, "kind 3 is not one that is shipped"),
+        ({"kind": wire.FILES}, "kind 16"),
+        ({"file_id": "00C0FFEE00C0FFEE"}, "file_id is not 16 hex digits"),
+        ({"file_id": ""}, "file_id is not 16 hex digits"),
+        ({"base_offset": -1}, "base_offset -1"),
+        ({"base_offset": 1 << 48}, "base_offset"),
+        ({"events": -1}, "must not be negative"),
+        ({"record_id": ""}, "record_id is not"),
+        ({"record_id": "a b"}, "record_id is not"),
+        ({"path": "x" * 5000}, "longer than 4096 bytes"),
+        ({"labels": {str(n): "" for n in range(65)}}, "65 labels"),
+        ({"offsets": packed([0, 1, 2])}, "offsets: inflates to 12 bytes, the header says 16"),
+        ({"offsets": packed([0, 2, 1, 3])}, "do not rise"),
+        ({"offsets": packed([0, 1, 1, 3])}, "do not rise"),
+        ({"offsets": b"junk"}, "offsets: "),
+    ],
+)
+def test_a_record_that_contradicts_itself_refuses_the_run_and_is_named(changed: dict[str, Any], reason: str) -> None:
+    good = record(RAW, record_id="good")
+    error = refused(good + record(RAW, **{"record_id": "bad", **changed}))
+    assert reason in error.message
+    assert error.offset == len(good)
+    assert error.record_id == ("bad" if "record_id" not in changed else "")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"not zstd", zstd.compress(RAW)[:-1], zstd.compress(RAW) + b"x", zstd.compress(RAW) * 2],
+    ids=["empty", "junk", "cut", "trailing", "two frames"],
+)
+def test_a_payload_is_exactly_one_whole_frame(payload: bytes) -> None:
+    assert "payload: " in refused(wire.encode_record(header(RAW), payload)).message
+
+
+def test_a_record_id_used_twice_refuses_the_run() -> None:
+    assert "used twice" in refused(record(RAW, record_id="a") * 2).message
+
+
+def test_damage_names_the_byte() -> None:
+    good, bad = record(RAW), bytearray(record(RAW))
+    bad[-1] ^= 1
+    error = refused(good + bytes(bad))
+    assert (error.offset, error.reason) == (len(good), "the checksum does not match")
+
+
+def test_a_body_that_was_cut_is_refused() -> None:
+    assert refused(record(RAW)[:-1]).offset == 0
+
+
+def test_a_newer_version_is_told_apart_from_damage() -> None:
+    with pytest.raises(UnsupportedVersion, match="version 2"):
+        opened(of_version(record(RAW), 2))
+
+
+def test_a_record_that_announces_more_than_four_mib_is_too_large() -> None:
+    with pytest.raises(TooLarge, match="at most 4194304"):
+        opened(record(RAW, raw_bytes=(4 << 20) + 1))
+
+
+def test_a_small_frame_cannot_inflate_beyond_what_it_announces() -> None:
+    bomb = wire.encode_record(header(RAW), zstd.compress(b"\0" * (64 << 20)))
+    assert "inflates to more than 27 bytes" in refused(bomb).message
+
+
+def test_a_frame_that_wants_a_huge_window_is_refused() -> None:
+    options = {zstd.CompressionParameter.window_log: 27, zstd.CompressionParameter.content_size_flag: 0}
+    payload = zstd.ZstdCompressor(options=options)
+    frame = payload.compress(RAW) + payload.flush()
+    assert "payload: " in refused(wire.encode_record(header(RAW), frame)).message
+
+
+def test_a_run_has_a_limit_but_a_single_record_always_fits() -> None:
+    with pytest.raises(TooLarge, match="in smaller runs"):
+        opened(record(RAW) + record(RAW), max_raw_bytes=40)
+    assert len(opened(record(RAW), max_raw_bytes=10)) == 1
+
+
+def test_losses_must_be_whole_and_plausible() -> None:
+    assert "losses: " in refused(record(b"\x93\x01", kind=wire.LOSS, events=0)).message
+    assert "negative" in refused(loss_record(loss("l", lost_bytes=-1))).message
+    assert "without loss_id" in refused(loss_record(loss(""))).message
