@@ -93,14 +93,14 @@ def _check(options: argparse.Namespace) -> int:
     config = configs.load(options.config)
     state = _kept_state(config)
     found_scope = scope.resolve(state.recovery.scope if state else "", config.scope, os.environ)
-    files, problems = _survey(config)
+    files, warnings, problems = _survey(config)
     if not config.collector.api_key:
         problems.append("collector.api_key is empty: the collector will refuse everything; set api_key_file")
     answer = {
         "config": options.config,
         "scope": found_scope.value,
         "scope_from": found_scope.taken_from,
-        "warnings": [found_scope.warning] if found_scope.warning else [],
+        "warnings": [found_scope.warning, *warnings] if found_scope.warning else warnings,
         "problems": problems,
         "files": files,
         "bytes": sum(file["bytes"] for file in files),
@@ -117,10 +117,10 @@ def _check(options: argparse.Namespace) -> int:
     return FAILED if problems else OK
 
 
-def _survey(config: Config) -> tuple[list[dict[str, Any]], list[str]]:
-    """The files that match, and what stands in the way of reading them."""
+def _survey(config: Config) -> tuple[list[dict[str, Any]], list[str], list[str]]:
+    """The files that match, what may be as it should, and what stands in the way of reading them."""
     globs = _globs(config)
-    files, problems = [], []
+    files, warnings, problems = [], [], []
     for path, source, stat in discover.find(globs):
         files.append({"path": path, "source": source, "bytes": stat.st_size})
         if not os.access(path, os.R_OK):
@@ -128,8 +128,8 @@ def _survey(config: Config) -> tuple[list[dict[str, Any]], list[str]]:
     matched = {file["source"] for file in files}
     for name, include, _ in globs:
         if name not in matched:
-            problems.append(f"source {name}: nothing matches {', '.join(include)}; files that appear later are picked up")
-    return files, problems
+            warnings.append(f"source {name}: nothing matches {', '.join(include)}; files that appear later are picked up")
+    return files, warnings, problems
 
 
 def _globs(config: Config) -> list[discover.Globs]:

@@ -20,6 +20,7 @@ from agent.errors import ConfigError
 MIB = 1 << 20
 MIN_SEGMENTS = 4
 """The spool frees whole segments: with fewer than this it would stop while most of it is acked."""
+MIN_SPOOL_BYTES = 4 * MIB
 MEMORY_PER_RUN = 6
 """A run in flight takes its bytes, the request body, and the answer with some room to spare."""
 
@@ -61,8 +62,9 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SpoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    max_bytes: Bytes = 1024 * MIB
-    """When it is full the agent stops reading; the sources hold the data."""
+    max_bytes: Annotated[int, msgspec.Meta(ge=16 * MIB)] = 1024 * MIB
+    """When it is full the agent stops reading; the sources hold the data. With less than the lower bound, the segment in use
+    and room for one record could fill it, and nothing would ever be read."""
     segment_bytes: Bytes = 16 * MIB
     fsync_interval_s: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
 
@@ -139,6 +141,8 @@ def _rules(config: Config) -> Iterator[str]:
     if config.collector.api_key and config.collector.api_key_file:
         yield "collector.api_key and collector.api_key_file are both set; keep one (the file is the safer one)"
     spool = config.spool
+    if spool.max_bytes < MIN_SPOOL_BYTES:
+        yield f"spool.max_bytes is {spool.max_bytes}; it must hold a few blocks: at least {MIN_SPOOL_BYTES}"
     if spool.max_bytes < spool.segment_bytes * MIN_SEGMENTS:
         yield (
             f"spool.max_bytes is {spool.max_bytes}, below {MIN_SEGMENTS} times spool.segment_bytes {spool.segment_bytes}; "

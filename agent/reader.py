@@ -44,7 +44,8 @@ IDLE_CLOSE_S = 5.0
 FULL_WAIT_S = 0.2
 WALK_COST_FACTOR = 20
 """A walk of many files that notices trigger is not repeated before this many times its own duration has passed."""
-RECORD_ROOM = wire.MAX_PAYLOAD_BYTES
+RECORD_ROOM = 64 << 10
+"""What a record may take beyond its lines: header, checkpoint, and what incompressible data grows by."""
 
 
 class Reader:
@@ -277,7 +278,7 @@ class Reader:
         urgent = final or self._stop.is_set() or size - state.offset >= BLOCK_BYTES
         if not urgent and now_s < tail.read_s + self._config.flush_interval_s:
             return False
-        if not self._spool.room(RECORD_ROOM):
+        if not self._spool.room(min(size - state.offset, BLOCK_BYTES) + RECORD_ROOM):
             if not self.blocked:
                 log.warning("the spool is full (%d bytes): reading waits for acks", self._spool.size_bytes)
             self.blocked = True

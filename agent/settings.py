@@ -65,6 +65,13 @@ def parse(kind: type[Tree], text: str, *, where: str, env: Mapping[str, str], ru
     raise SettingsError("\n".join(f"{where}: {fault}" for fault in faults))
 
 
+def checked(kind: type[msgspec.Struct], values: Mapping[str, Any], *, at: str) -> tuple[dict[str, Any], list[str]]:
+    """Single settings of a section, converted to their fields' types, and the faults found. For the command line."""
+    faults: list[str] = []
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    return {name: _value(fields[name], value, f"{at}.{name}", faults) for name, value in values.items()}, faults
+
+
 def read_text(path: str | Path) -> str:
     """The configuration file's text. Raises SettingsError."""
     try:

@@ -330,9 +330,10 @@ class Spool:
         disk may do without."""
         low = self.low_water
         if low > self._noted:
+            all_acked = low == self._end()
             with contextlib.suppress(StorageFull):
                 self.append(acked_record(Acked(low.segment, low.at, tenant_id)))
-                self._noted = self._end()
+                self._noted = self._end() if all_acked else low  # passing over the note itself is no news
 
     def _end(self) -> Position:
         with self._lock:

@@ -129,7 +129,6 @@ async def _writer(app: web.Application) -> AsyncIterator[None]:
 
 async def _apply(app: web.Application) -> None:
     await schema.apply(app[STORE])
-    app[READINESS].schema_applied = True
     app[READINESS].reason = ""
     app[METRICS].store_up.set(1)
 
@@ -141,7 +140,7 @@ async def _watch(app: web.Application) -> None:
         await asyncio.sleep(WATCH_INTERVAL_S)
         was = readiness.reason
         try:
-            await (app[STORE].ping() if readiness.schema_applied else _apply(app))
+            await (app[STORE].ping() if app[STORE].ready else _apply(app))
         except (StoreError, ConfigError) as error:
             _away(app, error)
             continue

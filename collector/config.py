@@ -1,25 +1,20 @@
 """The collector's configuration: one YAML file, one tree of types, every default in its type.
 
-- Unknown keys are refused, with the nearest known one named. All faults of a file are reported at once.
-- ``${NAME}`` and ``${NAME:-default}`` in a string value are replaced from the environment; ``$${`` stands for ``${``.
-  A value that is one such expression may also fill a number or a truth value.
-- A secret may stand in a file: ``password_file`` and ``admin_token_file`` are read once, at load.
-- `parse` is pure; `load` reads. Rules between fields are checked here, once, before anything is opened.
+How YAML becomes the tree, and how faults are worded, is in `agent.settings`. ``password_file`` and ``admin_token_file`` are
+read once, at load. `parse` is pure; `load` reads. Rules between fields are checked here, once, before anything is opened.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
-import yaml
 
+from agent import settings
 from collector.errors import ConfigError
 
 MIB = 1 << 20
@@ -96,14 +91,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log: Log = Log()
 
 
-_EXPRESSION = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _SECRETS = (("admin_token", "admin_token_file"), ("store.password", "store.password_file"))
-
-
-class _Expanded(str):
-    """A string that came, at least in part, from the environment."""
-
-    __slots__ = ()
 
 
 def parse(text: str, *, where: str, env: Mapping[str, str]) -> Config:
@@ -117,27 +105,17 @@ def parse(text: str, *, where: str, env: Mapping[str, str]) -> Config:
         ConfigError: one line per fault, each with the place, what is wrong and the mend.
     """
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not YAML: {_one_line(error)}") from None
-    faults: list[str] = []
-    tree = _expand({} if data is None else data, "", env, faults)
-    checked = _checked(Config, tree, "", faults)
-    if not faults:
-        config = msgspec.convert(checked, Config)
-        faults.extend(_secret_rules(config))
-        faults.extend(_rules(config))
-    if faults:
-        raise ConfigError("\n".join(f"{where}: {fault}" for fault in faults))
-    return config
+        return settings.parse(Config, text, where=where, env=env, rules=_all_rules)
+    except settings.SettingsError as error:
+        raise ConfigError(str(error)) from None
 
 
 def load(path: str | Path, env: Mapping[str, str] | None = None) -> Config:
     """Read and check the file at ``path``, and the secret files it names. Raises ConfigError."""
     try:
-        text = Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {_reason(error)}; name a readable file with --config") from None
+        text = settings.read_text(path)
+    except settings.SettingsError as error:
+        raise ConfigError(str(error)) from None
     return with_secrets(parse(text, where=str(path), env=os.environ if env is None else env), where=str(path))
 
 
@@ -167,7 +145,8 @@ def changed(config: Config, changes: Mapping[str, Mapping[str, Any]], *, where: 
     for section, values in changes.items():
         given = {name: value for name, value in values.items() if value is not None}
         now = getattr(config, section)
-        checked = _checked(type(now), given, section, faults)
+        checked, wrong = settings.checked(type(now), given, at=section)
+        faults += wrong
         config = msgspec.structs.replace(config, **{section: msgspec.structs.replace(now, **checked)})
     if not faults:
         faults.extend(_rules(config))
@@ -177,65 +156,16 @@ def changed(config: Config, changes: Mapping[str, Mapping[str, Any]], *, where: 
 
 
 def read_secret(path: str, field: str) -> str:
-    """The first line of a secret file. Raises ConfigError; never quotes what is in it."""
+    """The text of a secret file. Raises ConfigError; never quotes what is in it."""
     try:
-        text = Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{field}: {path} cannot be read: {_reason(error)}; check the path and its mode") from None
-    secret = text.strip()
-    if not secret:
-        raise ConfigError(f"{field}: {path} is empty; write the secret into it, or take the setting out")
-    return secret
+        return settings.read_secret(path, field)
+    except settings.SettingsError as error:
+        raise ConfigError(str(error)) from None
 
 
-def _expand(value: Any, at: str, env: Mapping[str, str], faults: list[str]) -> Any:
-    if isinstance(value, dict):
-        return {key: _expand(item, _join(at, key), env, faults) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_expand(item, f"{at}[{n}]", env, faults) for n, item in enumerate(value)]
-    if not isinstance(value, str) or "${" not in value:
-        return value
-
-    def found(match: re.Match[str]) -> str:
-        name, default = match.group(1), match.group(2)
-        if name is None:
-            return "${"
-        if name not in env and default is None:
-            faults.append(f"{at}: the environment variable {name} is not set; set it, or give a default: ${{{name}:-value}}")
-        return env.get(name, default or "")
-
-    return _Expanded(_EXPRESSION.sub(found, value))
-
-
-def _checked(kind: type[msgspec.Struct], data: Any, at: str, faults: list[str]) -> Any:
-    """``data`` with every leaf converted to its field's type; what does not fit is added to ``faults``."""
-    if data is None and at:
-        return {}  # a section with all its keys commented out
-    if not isinstance(data, dict):
-        faults.append(f"{at or 'the file'}: expected a mapping of settings, got {_yaml_name(data)}")
-        return {}
-    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
-    checked = {}
-    for key, value in data.items():
-        place = _join(at, key)
-        if key not in fields:
-            faults.append(f"{place}: there is no such setting; {_nearest(str(key), list(fields))}")
-        elif isinstance(fields[key], type) and issubclass(fields[key], msgspec.Struct):
-            checked[key] = _checked(fields[key], value, place, faults)
-        else:
-            checked[key] = _leaf(fields[key], value, place, faults)
-    return checked
-
-
-def _leaf(kind: Any, value: Any, place: str, faults: list[str]) -> Any:
-    try:
-        if isinstance(value, _Expanded):
-            return msgspec.convert(str(value), kind, strict=False)
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        quoted = "" if _secret(place) else f" (the value is {value!r})"
-        faults.append(f"{place}: {_lower(str(error))}{quoted}{_choices(kind)}")
-        return None
+def _all_rules(config: Config) -> Iterator[str]:
+    yield from _secret_rules(config)
+    yield from _rules(config)
 
 
 def _secret_rules(config: Config) -> Iterator[str]:
@@ -277,36 +207,3 @@ def _get(config: Config, path: str) -> Any:
     for name in path.split("."):
         value = getattr(value, name)
     return value
-
-
-def _join(at: str, key: object) -> str:
-    return f"{at}.{key}" if at else str(key)
-
-
-def _nearest(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
-
-
-def _secret(place: str) -> bool:
-    return place.endswith(("password", "token"))
-
-
-def _choices(kind: Any) -> str:
-    return f"; one of {', '.join(map(str, get_args(kind)))}" if getattr(kind, "__origin__", None) is Literal else ""
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
-
-
-def _yaml_name(value: object) -> str:
-    return {list: "a list", str: "text", type(None): "nothing"}.get(type(value), type(value).__name__)
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8 text"

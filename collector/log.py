@@ -1,24 +1,18 @@
-"""Logging set-up: one line per fact on stderr, as text or as JSON.
+"""Logging of the collector: `agent.logs`, and what the libraries under it must not say.
 
-Keys, tokens and the content of events are never logged. A traceback is folded into its line, so that a line stays one
-fact for whoever collects them.
+Keys, tokens and the content of events are never logged.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
-from datetime import UTC, datetime
 
-import msgspec
+from agent import logs
+from agent.logs import fields
+
+__all__ = ["ACCESS", "fields", "start"]
 
 ACCESS = logging.getLogger("collector.access")
-_FIELDS = "fields"
-
-
-def fields(**values: object) -> dict[str, object]:
-    """``extra`` for a log call: named values beside the message (JSON members, or ``name=value`` in text)."""
-    return {_FIELDS: values}
 
 
 class Unreadable(logging.Filter):
@@ -33,43 +27,9 @@ class Unreadable(logging.Filter):
         return True
 
 
-class TextFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        when = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
-        extra = "".join(f" {name}={_plain(value)}" for name, value in getattr(record, _FIELDS, {}).items())
-        text = f"{when}Z {record.levelname} {record.name}: {record.getMessage()}{extra}{_trace(self, record)}"
-        return text.replace("\r", "\\r").replace("\n", "\\n")
-
-
-class JsonFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "timestamp": datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **getattr(record, _FIELDS, {}),
-        }
-        if trace := _trace(self, record):
-            line["traceback"] = trace.lstrip()
-        return msgspec.json.encode(line, enc_hook=str).decode()
-
-
 def start(level: str, form: str) -> None:
     """Send all logging of the program to stderr. ``form`` is ``text`` or ``json``."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.captureWarnings(True)
+    logs.start(level, form)
     logging.getLogger("aiohttp.server").addFilter(Unreadable())
     # The driver raises what matters, and what is raised is logged here; its own lines would say it again.
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
-
-
-def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    return f" {formatter.formatException(record.exc_info)}" if record.exc_info else ""
-
-
-def _plain(value: object) -> str:
-    text = str(value)
-    return text if text and " " not in text else repr(text)

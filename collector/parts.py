@@ -24,7 +24,6 @@ class Readiness:
 
     def __init__(self) -> None:
         self.reason = "starting"
-        self.schema_applied = False
 
 
 CONFIG = web.AppKey("config", Config)

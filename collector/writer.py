@@ -2,8 +2,9 @@
 
 Promises:
 - `Writer.submit` answers only what the store has confirmed. An event is in the counts of exactly one outcome.
-- One commit at a time. The next one begins when the last is done and ``commit_interval_s`` have passed since it began,
-  or at once when ``commit_bytes`` wait; when nothing was going on it begins at once.
+- One commit at a time. The next one begins when the last is done and ``commit_interval_s`` have passed since it began
+  (longer where commits are slow, see `REST`), or at once when ``commit_bytes`` wait; when nothing was going on it begins
+  at once.
 - What waits is bounded, and one tenant's part of it. A commit is filled from the tenants in turn, record by record, so
   one tenant's backlog delays another's record by one commit at most.
 - Records that may be there already (`Parcel.lookup`) have their IDs looked up inside the commit, without FINAL, so that
@@ -42,6 +43,10 @@ MAX_LOOKUPS = 64
 """Ranges looked up in one commit; each costs some milliseconds."""
 PARCEL_COST_BYTES = 4096
 """What a waiting record weighs beside its lines."""
+REST = 4.0
+"""From the start of one commit to that of the next, in times of what it took: a commit of five lines costs 20 to 50 ms
+of CPU, and while little waits these should not add up to a core. Not beyond `MAX_REST_S`."""
+MAX_REST_S = 0.5
 SAME_FAULT_S = 60.0
 """A lasting fault of the store is logged this often."""
 
@@ -126,16 +131,17 @@ class Writer:
             self._queue.fail(StoreAway(message="the writer has ended"))
 
     async def _commits(self) -> None:
-        began = float("-inf")
+        began, pause_s = float("-inf"), 0.0
         while True:
             while not self._queue and not self._stopping:
                 self._changed.clear()
                 await self._changed.wait()
             if not self._queue:
                 return
-            await self._pause(began + self._config.commit_interval_s)
+            await self._pause(began + max(self._config.commit_interval_s, pause_s))
             began = time.monotonic()
             await self._commit(self._queue.take())
+            pause_s = min(REST * (time.monotonic() - began), MAX_REST_S)
 
     async def _pause(self, until: float) -> None:
         """Until that time, or until a whole commit waits."""

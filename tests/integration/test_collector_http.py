@@ -132,6 +132,8 @@ def test_a_page_of_long_lines_ends_early_and_the_next_goes_on(collector: Collect
         ("GRÖßE order", ["Order 8 Größe XL"]),
         ("id 7", ["order_id=7 paid"]),
         ("orde", []),
+        ("ärger", ["ÄRGER und Mühe"]),
+        ("mühe", ["ÄRGER und Mühe"]),
         ("xl-8", ["Order 8 Größe XL"]),
         ("bytes", ["raw \ufffd bytes"]),
     ],
@@ -143,7 +145,11 @@ def test_a_search_finds_all_words_in_any_case(collector: Collector, shared_key: 
 @pytest.fixture(scope="module")
 def shared_key(collector: Collector) -> str:
     key = collector.new_tenant("words")
-    outcome(collector.post(key, record("order_id=7 paid\nOrder 8 Größe XL\n".encode() + b"raw \xff\xfe bytes\n")))
+    outcome(
+        collector.post(
+            key, record("order_id=7 paid\nOrder 8 Größe XL\n".encode() + b"raw \xff\xfe bytes\n" + "ÄRGER und Mühe\n".encode())
+        )
+    )
     return key
 
 

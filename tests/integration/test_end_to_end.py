@@ -122,13 +122,13 @@ def test_every_line_is_found_once_whatever_is_killed(
     for writer in writers:
         writer.join()
 
-    until(lambda: settled(agent), "every line is acknowledged", deadline_s=SETTLED_S, told=lambda: (agent.status(), agent.log()))
+    until(lambda: settled(agent), "every line is acknowledged", deadline_s=SETTLED_S, told=agent.log)
     assert_each_number_once(engine, collector, agent)
 
     agent.stop()
     shutil.rmtree(agent.state)
     agent.start()
-    until(lambda: settled(agent), "every line is acknowledged", deadline_s=SETTLED_S, told=lambda: (agent.status(), agent.log()))
+    until(lambda: settled(agent), "every line is acknowledged", deadline_s=SETTLED_S, told=agent.log)
     assert agent.status()["counts"]["duplicate_events"] == LINES
     assert stored(engine) == (LINES, LINES)
     assert collector.search(agent.settings["collector"]["api_key"], limit=1)["total_count"] == LINES

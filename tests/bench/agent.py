@@ -1,0 +1,180 @@
+"""The agent as a process: shipping a file that is there, timing single lines, and doing nothing.
+
+The sink answers at once and keeps nothing. All settings are the defaults. CPU seconds are those of the whole process from its
+first instruction; what starting costs is measured apart, with an agent that finds no file.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+from agent.config import Config, SpoolConfig
+from tests.bench import measure
+from tests.bench.accesslog import access_log
+from tests.bench.load import Load
+from tests.bench.measure import MB
+from tests.support.agent import AgentProcess
+from tests.support.wait import until
+
+DEADLINE_S = 300.0
+IDLE_FILES = 100
+LOOK_S = 0.002
+
+
+def run(folder: Path, load: Load) -> Iterator[dict[str, Any]]:
+    """Measure; made-up logs are kept in ``folder``."""
+    path = access_log(folder / f"access-{load.size_mb:g}-mb.log", int(load.size_mb * MB))
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        start_cpu_s = started(Path(work) / "start", load)
+        yield shipping(Path(work) / "ship", path, load, start_cpu_s)
+        yield single_lines(Path(work) / "lines", load)
+        yield idle(Path(work) / "idle", load)
+
+
+def started(folder: Path, load: Load) -> float:
+    """CPU seconds of an agent that finds no file."""
+    with sink() as url, agent(folder, url, folder / "logs" / "*.log") as process:
+        pid = process.status()["pid"]
+        measure.pause(min(1.0, load.idle_s))
+        return measure.cpu_s(pid)
+
+
+def shipping(folder: Path, path: Path, load: Load, start_cpu_s: float) -> dict[str, Any]:
+    """From the start of the process until the sink has every line."""
+    size_mb, lines = path.stat().st_size / MB, count_lines(path)
+    alone = json.loads(subprocess.check_output([sys.executable, "-m", "tests.bench.codec", path], cwd=measure.REPOSITORY))
+    with sink() as url:
+        began_s = time.monotonic()
+        with agent(folder, url, path) as process:
+            wait_for_events(url, lines, process)
+            wall_s = time.monotonic() - began_s
+            pid = process.status()["pid"]
+            cpu_s, peak_mb = measure.cpu_s(pid), measure.peak_memory_mb(pid)
+            counts = process.status()["counts"]
+    assert counts["acked_events"] <= lines, f"{counts} for {lines} lines"
+    return {
+        "benchmark": "agent.ship",
+        "input_mb": round(size_mb, 1),
+        "events": lines,
+        "compression_ratio": round(alone["bytes"] / alone["compressed_bytes"], 2),
+        "events_per_s": round(lines / wall_s),
+        "mb_per_s": round(size_mb / wall_s, 1),
+        "mb_per_cpu_s": round(size_mb / cpu_s, 1),
+        "mb_per_cpu_s_after_start": round(size_mb / max(cpu_s - start_cpu_s, 1e-9), 1),
+        "wall_s": round(wall_s, 3),
+        "cpu_s": round(cpu_s, 3),
+        "start_cpu_s": round(start_cpu_s, 3),
+        "compress_alone_cpu_s": round(alone["cpu_s"], 3),
+        "times_compress_alone": round(cpu_s / alone["cpu_s"], 2),
+        "times_compress_alone_after_start": round((cpu_s - start_cpu_s) / alone["cpu_s"], 2),
+        "peak_memory_mb": round(peak_mb, 1),
+    }
+
+
+def single_lines(folder: Path, load: Load) -> dict[str, Any]:
+    """From the write of one line to a quiet file until the sink has it."""
+    took_s = []
+    log = folder / "logs" / "quiet.log"
+    log.parent.mkdir(parents=True)
+    with sink() as url, agent(folder, url, log) as process, log.open("ab", buffering=0) as file:
+        pid = process.status()["pid"]
+        for number in range(1, load.lines + 1):
+            measure.pause(load.quiet_s)
+            began_s = time.monotonic()
+            file.write(b"line %d of a quiet file, written on its own\n" % number)
+            wait_for_events(url, number, process)
+            took_s.append(time.monotonic() - began_s)
+        peak_mb = measure.peak_memory_mb(pid)
+    return {
+        "benchmark": "agent.line",
+        "events": load.lines,
+        **measure.percentiles_ms(took_s),
+        "peak_memory_mb": round(peak_mb, 1),
+    }
+
+
+def idle(folder: Path, load: Load) -> dict[str, Any]:
+    """Watching files to which nobody writes."""
+    logs = folder / "logs"
+    logs.mkdir(parents=True)
+    for number in range(IDLE_FILES):
+        (logs / f"app-{number}.log").write_bytes(b"file %d of those that rest\n" % number * 10)
+    with sink() as url, agent(folder, url, logs / "*.log") as process:
+        wait_for_events(url, IDLE_FILES * 10, process)
+        measure.pause(min(1.0, load.idle_s))
+        pid = process.status()["pid"]
+        began_s, before_s = time.monotonic(), measure.cpu_s(pid)
+        measure.pause(load.idle_s)
+        used_s = measure.cpu_s(pid) - before_s
+        wall_s = time.monotonic() - began_s
+        memory_mb, peak_mb = measure.memory_mb(pid), measure.peak_memory_mb(pid)
+    return {
+        "benchmark": "agent.idle",
+        "files": IDLE_FILES,
+        "watched_s": round(wall_s, 2),
+        "cpu_percent": round(100 * used_s / wall_s, 3),
+        "memory_mb": round(memory_mb, 1),
+        "peak_memory_mb": round(peak_mb, 1),
+    }
+
+
+@contextmanager
+def agent(folder: Path, url: str, include: Path) -> Iterator[AgentProcess]:
+    """An agent with the defaults of the product, not those of the tests."""
+    process = AgentProcess(
+        folder,
+        url=url,
+        include=[include],
+        spool={"fsync_interval_s": SpoolConfig().fsync_interval_s},
+        **{name: getattr(Config(()), name) for name in ("flush_interval_s", "rescan_interval_s", "shutdown_timeout_s")},
+    )
+    with process:
+        yield process
+
+
+@contextmanager
+def sink() -> Iterator[str]:
+    """The URL of a sink that only counts."""
+    command = [sys.executable, "-m", "tests.support.sink", "--port", "0"]
+    with subprocess.Popen(command, cwd=measure.REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
+        finally:
+            process.kill()
+
+
+def wait_for_events(url: str, wanted: int, process: AgentProcess) -> None:
+    """Until the sink was sent so many events; looks often while few come, seldom while many do, to stay out of the way."""
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=DEADLINE_S)
+    look_s = LOOK_S if wanted < 10_000 else 10 * LOOK_S
+    end_s = time.monotonic() + DEADLINE_S
+    try:
+        while True:
+            connection.request("GET", "/seen")
+            seen = json.loads(connection.getresponse().read())
+            assert not seen["faults"], seen["faults"]
+            if seen["events"] >= wanted:
+                return
+            assert time.monotonic() < end_s, f"{seen['events']} of {wanted} events came; {process.log()}"
+            measure.pause(look_s)
+    finally:
+        connection.close()
+
+
+def settle(process: AgentProcess) -> None:
+    until(lambda: process.status()["drained"], "everything is acknowledged", told=process.log)
+
+
+def count_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))

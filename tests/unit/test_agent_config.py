@@ -1,0 +1,181 @@
+"""The agent's configuration: every fault with its place and its mend, all at once; the example is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pytest
+import yaml
+
+from agent import config as configs
+from agent.config import MIB, Config
+from agent.errors import ConfigError
+
+EXAMPLE = Path(__file__).parents[2] / "config" / "agent.yaml"
+MINIMAL = "sources: [{name: app, include: [/var/log/app.log]}]\n"
+
+
+def parsed(text: str, **env: str) -> Config:
+    return configs.parse(text, where="agent.yaml", env=env)
+
+
+def faults(text: str, **env: str) -> list[str]:
+    """What is said of a file that cannot be used, a line each."""
+    with pytest.raises(ConfigError) as caught:
+        parsed(text, **env)
+    lines = str(caught.value).split("\n")
+    assert all(line.startswith("agent.yaml: ") for line in lines)
+    return [line.removeprefix("agent.yaml: ") for line in lines]
+
+
+def test_a_source_is_all_that_is_needed() -> None:
+    config = parsed(MINIMAL)
+    assert config.sources[0].include == ("/var/log/app.log",)
+    assert config.collector == configs.Collector()
+
+
+def test_all_faults_of_a_file_are_named_at_once_with_place_and_mend() -> None:
+    text = """
+        sources:
+          - include: [/var/log/a.log]
+            frmat: json
+          - {name: b, include: [/b], format: xml}
+        spool: {max_bytes: many}
+        pollling: true
+        flush_interval_s: 0
+    """
+    assert faults(text) == [
+        "sources[0].name: is missing; it has no default",
+        "sources[0].frmat: there is no such setting; did you mean format?",
+        "sources[1].format: invalid enum value 'xml' (the value is 'xml'); one of raw, json",
+        "spool.max_bytes: expected `int`, got `str` (the value is 'many')",
+        "pollling: there is no such setting; did you mean polling?",
+        "flush_interval_s: expected `float` > 0.0 (the value is 0)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "sources: is missing; it has no default"),
+        ("sources: []", "sources: is empty; name at least one"),
+        ("- a list", "the file: expected a mapping of settings, got a list"),
+        ("sources: {", "not YAML: "),
+        ("sources: app", "sources: expected a list, got text"),
+        ("sources: [{name: a, include: []}]", "sources[0].include: is empty; give at least one path"),
+        ("sources: [{name: a, include: [log/*.log]}]", "sources[0]: 'log/*.log' is not absolute; write the whole path"),
+        ("sources: [{name: a, include: [/a], exclude: [b]}]", "sources[0]: 'b' is not absolute"),
+        ("sources: [{name: a, include: [/a]}, {name: a, include: [/b]}]", "sources[1].name: 'a' is there twice"),
+        (MINIMAL + "collector: {url: 'collector:8080'}", "collector.url: 'collector:8080' is no http(s) URL; write for instance"),
+        (MINIMAL + "collector: {url: 'http://me:secret@host'}", "collector.url: carries a user or password; use collector.api_key_file"),
+        (MINIMAL + "collector: {api_key: a, api_key_file: /b}", "collector.api_key and collector.api_key_file are both set; keep one"),
+        (MINIMAL + f"spool: {{max_bytes: {20 * MIB}}}", f"spool.max_bytes is {20 * MIB}, below 4 times spool.segment_bytes"),
+        (MINIMAL + "spool: {max_bytes: 1048576, segment_bytes: 4096}", "spool.max_bytes: expected `int` >= 16777216"),
+    ],
+)  # fmt: skip
+def test_each_fault_says_what_where_and_the_mend(text: str, fault: str) -> None:
+    said = faults(text)
+    assert len(said) == 1
+    assert said[0].startswith(fault)
+
+
+def test_a_secret_of_the_wrong_type_is_not_quoted() -> None:
+    assert "4711" not in faults(MINIMAL + "collector: {api_key: [4711]}")[0]
+
+
+def test_a_password_in_the_url_is_not_quoted() -> None:
+    assert "secret" not in faults(MINIMAL + "collector: {url: 'http://me:secret@host'}")[0]
+
+
+def test_the_environment_fills_values_and_numbers() -> None:
+    text = MINIMAL + "name: 'host-${NUMBER}'\nscope: '${SCOPE:-default}'\ncollector: {max_in_flight: '${NUMBER}'}\n"
+    config = parsed(text, NUMBER="7")
+    assert (config.name, config.scope, config.collector.max_in_flight) == ("host-7", "default", 7)
+
+
+def test_a_variable_that_is_not_set_is_named() -> None:
+    assert faults(MINIMAL + "name: '${NOWHERE}'") == [
+        "name: the environment variable NOWHERE is not set; set it, or give a default: ${NOWHERE:-value}"
+    ]
+
+
+def test_the_key_comes_from_its_file(tmp_path: Path) -> None:
+    key, file = tmp_path / "key", tmp_path / "agent.yaml"
+    key.write_text("  the-key\n")
+    file.write_text(MINIMAL + f"collector: {{api_key_file: {key}}}")
+    assert configs.load(file, env={}).collector.api_key == "the-key"
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "No such file"), ("\n", "is empty; write the secret into it")])
+def test_a_key_file_that_does_not_serve_is_named(tmp_path: Path, content: str | None, said: str) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text(MINIMAL + f"collector: {{api_key_file: {tmp_path}/key}}")
+    if content is not None:
+        (tmp_path / "key").write_text(content)
+    with pytest.raises(ConfigError, match=f"agent.yaml: collector.api_key_file: {tmp_path}/key .*{said}"):
+        configs.load(file, env={})
+
+
+def test_a_configuration_that_is_not_there_is_named_with_the_option(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere.yaml: cannot be read: No such file or directory; .*--config"):
+        configs.load(tmp_path / "nowhere.yaml", env={})
+
+
+@pytest.mark.parametrize(
+    ("max_memory_bytes", "runs"), [(16 * MIB, 2), (24 * MIB, 4), (48 * MIB, 4)], ids=["little", "enough", "plenty"]
+)
+def test_requests_in_flight_fit_into_the_memory(max_memory_bytes: int, runs: int) -> None:
+    assert configs.runs_in_flight(parsed(MINIMAL + f"max_memory_bytes: {max_memory_bytes}")) == runs
+
+
+def test_one_request_is_in_flight_however_little_memory_there_is() -> None:
+    text = MINIMAL + f"max_memory_bytes: {16 * MIB}\ncollector: {{run_bytes: {8 * MIB}}}"
+    assert configs.runs_in_flight(parsed(text)) == 1
+
+
+needs_example = pytest.mark.skipif(not EXAMPLE.exists(), reason="config/agent.yaml is not written yet")
+
+
+@needs_example
+def test_the_example_configuration_is_valid() -> None:
+    config = configs.parse(EXAMPLE.read_text(), where="config/agent.yaml", env={"PULSESTREAM_API_KEY": "k"})
+    assert config.sources
+
+
+@needs_example
+def test_every_setting_stands_in_the_example_in_use_or_commented_out() -> None:
+    written = set(keys_of(yaml.safe_load(uncommented(EXAMPLE.read_text()))))
+    assert sorted(set(settings_of(Config)) - written) == []
+
+
+def uncommented(text: str) -> str:
+    """The example with its commented-out settings (``#name: value``, no space after the hash) in force."""
+    lines = []
+    for line in text.splitlines():
+        start = line.lstrip()
+        if start.startswith("#") and not start.startswith(("# ", "##")) and ":" in start:
+            line = line.replace("#", "", 1)
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def settings_of(kind: type[msgspec.Struct], at: str = "") -> Iterator[str]:
+    """``collector.url`` and so on; lists of structs as ``sources.name``."""
+    for field in msgspec.structs.fields(kind):
+        yield f"{at}{field.name}"
+        for inner in (field.type, *get_args(field.type)):
+            if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+                yield from settings_of(inner, f"{at}{field.name}.")
+
+
+def keys_of(tree: Any, at: str = "") -> Iterator[str]:
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            yield f"{at}{name}"
+            yield from keys_of(value, f"{at}{name}.")
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from keys_of(value, at)

@@ -1,0 +1,65 @@
+"""The schema as text: what is printed is what runs, and it changes only with its version."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from collector import formats, rows, schema
+from collector.blocks import open_run
+from tests.support.records import NOW_NS, record, tenant
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "schema.sql"
+FINGERPRINTS = {1: "6768957e0d4b85af"}
+"""Of the golden file, per version. A new text takes a new version, and statements that lead there from the one before."""
+
+
+def test_the_schema_is_the_kept_text() -> None:
+    text = ";\n\n".join(schema.statements("pulsestream")) + ";\n"
+    assert text == GOLDEN.read_text(), f"write the new text to {GOLDEN}, and raise schema.VERSION"
+
+
+def test_a_new_text_has_a_new_version() -> None:
+    assert FINGERPRINTS[schema.VERSION] == hashlib.blake2b(GOLDEN.read_bytes(), digest_size=8).hexdigest()
+
+
+def test_every_statement_can_be_run_again() -> None:
+    assert all(" IF NOT EXISTS " in statement for statement in schema.statements("x"))
+
+
+def test_every_statement_names_its_database() -> None:
+    named = re.compile(r"\b(?:TO|FROM|TABLE IF NOT EXISTS|VIEW IF NOT EXISTS) (?!\()(\S+)")
+    for statement in schema.statements("elsewhere")[1:]:
+        assert all(name.startswith("elsewhere.") for name in named.findall(statement)), statement
+
+
+def test_what_was_acknowledged_is_synced_in_every_kept_table() -> None:
+    kept = [text for text in schema.statements("x") if "MergeTree" in text]
+    assert len(kept) == len(schema.DURABLE_TABLES)
+    for text in kept:
+        assert all(f"{name} = {value}" in text for name, value in schema.DURABLE.items())
+
+
+@pytest.mark.parametrize(
+    ("days", "expected"), [(1, 7), (7, 7), (8, 14), (30, 30), (31, 90), (365, 365), (366, 730), (3650, 3650)]
+)
+def test_a_retention_class_never_keeps_less(days: int, expected: int) -> None:
+    assert schema.retention_class(days) == expected
+
+
+def test_a_block_row_has_a_value_for_every_column() -> None:
+    (parcel,) = open_run(record(b"a\n"), tenant=tenant(), now_ns=NOW_NS)
+    assert len(rows.block_row(parcel, commit_id=1, record=0, now_ns=NOW_NS)) == len(schema.BLOCK_COLUMNS)
+
+
+def test_the_version_of_a_row_falls_with_time() -> None:
+    assert rows.version_of(NOW_NS) > rows.version_of(NOW_NS + 1) > 0
+
+
+def test_no_view_uses_a_function_that_throws_for_content() -> None:
+    throwing = re.compile(r"\b(?:to(?:U?Int|Float|Decimal|Date)\w*|parseDateTime\w*)\b(?<!OrNull)\(")
+    for view in (formats.raw_view("x"), formats.json_view("x")):
+        assert not [name for name in throwing.findall(view) if name != "toUInt64("]
