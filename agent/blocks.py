@@ -14,8 +14,9 @@ from typing import NamedTuple
 from agent.identity import BODY_AT
 
 MAX_LINE_BYTES = 1 << 20
-"""Also the size of a block. Part of how events are named, hence no setting: a longer line becomes several events."""
-BLOCK_BYTES = MAX_LINE_BYTES
+"""Newline not counted. Part of how events are named, hence no setting: a longer line becomes several events."""
+BLOCK_BYTES = MAX_LINE_BYTES + 1
+"""What is read at once: enough to see whether the longest line ends there."""
 
 
 class Cut(NamedTuple):
@@ -45,7 +46,7 @@ def cut_block(buf: bytes | bytearray, start: int, end: int, offset: int, *, fina
     newline = buf.rfind(b"\n", start, limit)
     if newline >= 0:
         return Cut(newline + 1 - start, buf.count(b"\n", start, newline + 1))
-    if end - start >= MAX_LINE_BYTES:
+    if end - start > MAX_LINE_BYTES:
         return Cut(MAX_LINE_BYTES, 1, partial=True)
     if final and end > start:
         return Cut(end - start, 1, partial=True)

@@ -62,9 +62,8 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SpoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    max_bytes: Annotated[int, msgspec.Meta(ge=16 * MIB)] = 1024 * MIB
-    """When it is full the agent stops reading; the sources hold the data. With less than the lower bound, the segment in use
-    and room for one record could fill it, and nothing would ever be read."""
+    max_bytes: Bytes = 1024 * MIB
+    """When it is full the agent stops reading; the sources hold the data."""
     segment_bytes: Bytes = 16 * MIB
     fsync_interval_s: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
 

@@ -38,15 +38,13 @@ class DeadLetters:
         lines = [msgspec.json.encode(letter) + b"\n" for letter in _letters(entry, outcome, tenant_id)]
         if not lines:
             return 0
-        new = not self._path.exists()
-        fd = self._disk.create(self._path) if new else self._disk.open(self._path)
+        fd = self._disk.open(self._path) if self._path.exists() else self._disk.create(self._path)
         try:
             self._disk.write(fd, b"".join(lines), self._disk.size(fd))
             self._disk.sync(fd)
         finally:
             self._disk.close(fd)
-        if new:
-            self._disk.sync_folder(self._path.parent)
+        self._disk.sync_folder(self._path.parent)  # each time: the one that should have kept a new name may have failed
         return len(lines)
 
 
@@ -59,7 +57,8 @@ def _letters(entry: Entry, outcome: wire.RecordOutcome, tenant_id: str) -> list[
         refused = [(event.offset, event.reason) for event in outcome.exceptions if event.outcome == wire.REJECTED]
     letters: list[dict[str, object]] = []
     for offset, reason in refused:
-        line = raw[offset - header.base_offset :].partition(b"\n")[0].removesuffix(b"\r")
+        line, end, _ = raw[offset - header.base_offset :].partition(b"\n")
+        line = line.removesuffix(b"\r") if end else line
         letters.append(
             {
                 "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

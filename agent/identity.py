@@ -252,7 +252,8 @@ def judge(
         if there is Standing.JUST_GONE:
             return Same(state)
         if there is Standing.ALIVE:
-            wait = wait or not settled
+            unread = state.offset == 0 < state.size  # it will be told apart, or not, once it has been read
+            wait = wait or unread or not settled
     return Wait() if wait else New()
 
 

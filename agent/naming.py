@@ -56,7 +56,7 @@ def _blocks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 def _lines(block: bytes, offset: int, file_id: str) -> Iterator[NamedEvent]:
     for line in _split(block):
-        event = line.removesuffix(b"\n").removesuffix(b"\r")
+        event = line[:-1].removesuffix(b"\r") if line.endswith(b"\n") else line
         yield NamedEvent(offset, wire.event_id(file_id, offset, event), event)
         offset += len(line)
 

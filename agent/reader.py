@@ -162,6 +162,8 @@ class Reader:
         for tail in list(self.catalog.tails.values()):
             if tail.state is None:
                 self._identify(tail, now_s)
+                if tail.state is not None:
+                    self._pull_safely(tail, final=False)  # once read, the next look-alike can be told from it
         lost = []
         for item in self.catalog.settle_missing(now_s, time.time_ns()):
             if isinstance(item, Lost):
@@ -209,7 +211,7 @@ class Reader:
                 continue
             while self._pull_safely(tail, final=True):
                 pass
-            if tail.state is not None and tail.look() <= tail.state.offset:
+            if tail.state is not None and not tail.error and tail.size <= tail.state.offset:
                 self._spool.sync()
                 log.info("%s: read to its end, %d bytes; closed", tail.path, tail.state.offset)
                 self.catalog.finish(tail, now_s, time.time_ns())
@@ -402,6 +404,8 @@ class Reader:
             progress = False
             for tail in list(self._due.values()):
                 progress |= self._pull_safely(tail, final=False)
+        if self.unread_bytes():
+            self._spool.note_files()  # should they be gone at the next start, their bytes are known to be lost
         self._spool.sync()
 
 

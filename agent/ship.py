@@ -115,8 +115,9 @@ class Shipper:
                 and self._passes > passes
             )
             if isinstance(decision, retry.Delivered):
-                self._settle(entries, decision.answer)
-                return
+                if not (trouble := self._settle(entries, decision.answer)):
+                    return
+                decision = retry.RetryAfter(trouble)
             if isinstance(decision, retry.Split) or poisoned:
                 if await self._set_apart(session, entries, decision.reason):
                     return
@@ -160,16 +161,14 @@ class Shipper:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return retry.RetryAfter(f"{self._url}: {type(error).__name__}: {error}".rstrip(": "))
 
-    def _settle(self, entries: tuple[Entry, ...], answer: wire.Answer) -> None:
+    def _settle(self, entries: tuple[Entry, ...], answer: wire.Answer) -> str:
+        """Keep what was refused, then let go of the run. Returns why that was not possible, if it was not."""
         outcomes = {outcome.record_id: outcome for outcome in answer.records}
         for entry in entries:
-            outcome = outcomes[entry.header.record_id]
-            if outcome.rejected and entry.header.kind == wire.DATA:
-                count = self._dead_letters.add(entry, outcome, answer.tenant_id)
-                log.error(
-                    "%s: %d events were refused (%s); they are in the dead letters", entry.header.path, count, outcome.reason
-                )
-            self._ledger.acked(entry.header, outcome)
+            if trouble := self._keep_refused(entry, outcomes[entry.header.record_id], answer.tenant_id):
+                return trouble
+        for entry in entries:
+            self._ledger.acked(entry.header, outcomes[entry.header.record_id])
         if not self._ledger.tenant_id:
             log.info("first contact: this agent's data belongs to tenant %s", answer.tenant_id)
             self._ledger.tenant_id = answer.tenant_id
@@ -178,6 +177,18 @@ class Shipper:
         self._passed.set()
         self._fault.over()
         self._ledger.sending = "ok"
+        return ""
+
+    def _keep_refused(self, entry: Entry, outcome: wire.RecordOutcome, tenant_id: str) -> str:
+        """Put a record's rejected events into the dead letters. Returns why that was not possible, if it was not."""
+        if not outcome.rejected or entry.header.kind != wire.DATA:
+            return ""
+        try:
+            count = self._dead_letters.add(entry, outcome, tenant_id)
+        except OSError as error:
+            return f"the dead letters cannot be kept: {error.strerror}"
+        log.error("%s: %d events were refused (%s); they are in the dead letters", entry.header.path, count, outcome.reason)
+        return ""
 
     def _report(self, reason: str) -> None:
         self._ledger.sending = reason
@@ -199,12 +210,24 @@ class Shipper:
         while True:
             await asyncio.sleep(RETRY_S)
             for path in self._quarantine.records():
-                data = path.read_bytes()
-                entry = Entry(Position(0, 0), wire.decode_record(data).header, data)
-                decision = await self._post(session, (entry,), replay=True)
-                if isinstance(decision, retry.Delivered):
-                    self._quarantine.remove(path)
-                    log.info("record %s left the quarantine: delivered", entry.header.record_id)
+                try:
+                    await self._retry_one(session, path)
+                except (OSError, wire.BadRecord) as error:
+                    log.error("%s: this record of the quarantine cannot be read: %s", path, error)
+
+    async def _retry_one(self, session: aiohttp.ClientSession, path: Path) -> None:
+        data = path.read_bytes()
+        entry = Entry(Position(0, 0), wire.decode_record(data).header, data)
+        decision = await self._post(session, (entry,), replay=True)
+        if not isinstance(decision, retry.Delivered):
+            return
+        outcome = decision.answer.records[0]
+        if trouble := self._keep_refused(entry, outcome, decision.answer.tenant_id):
+            log.error("record %s stays in the quarantine: %s", entry.header.record_id, trouble)
+            return
+        self._ledger.acked(entry.header, outcome)
+        self._quarantine.remove(path)
+        log.info("record %s left the quarantine: delivered", entry.header.record_id)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

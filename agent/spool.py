@@ -102,7 +102,7 @@ class Spool:
             self._fd = self._disk.open(self._path(self._last))
             if self._disk.size(self._fd) != self._sizes[self._last]:
                 self._disk.truncate(self._fd, self._sizes[self._last])
-                self._disk.sync(self._fd)
+            self._disk.sync(self._fd)  # a killed agent's last records may be in the page cache only
             self._synced = self._sizes[self._last]
         self._cursor = self._noted = self._start_of_unacked()
         self._boot_end = Position(self._last, self._sizes.get(self._last, 0))
@@ -139,6 +139,8 @@ class Spool:
                 self._disk.close(self._fd)
                 self._disk.remove(self._path(self._last))
             self._create(max(self._last, 1))
+        elif self._damaged:
+            self._roll()  # heads behind the damage know of records that are gone; this one has the last word
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:08d}{SUFFIX}"
@@ -233,12 +235,13 @@ class Spool:
         None when all are taken. They stay outstanding until `ack`."""
         entries: list[Entry] = []
         size = raw = 0
-        replay = self._cursor < self._boot_end
+        replay = False
         for entry in self._from_cursor():
             header = entry.header
-            full = entries and (size + len(entry.data) > max_bytes or raw + header.raw_bytes > max_raw_bytes)
-            if full or replay != (entry.position < self._boot_end):
+            full = size + len(entry.data) > max_bytes or raw + header.raw_bytes > max_raw_bytes
+            if entries and (full or replay != (entry.position < self._boot_end)):
                 break
+            replay = entry.position < self._boot_end
             entries.append(entry)
             size += len(entry.data)
             raw += header.raw_bytes
@@ -334,6 +337,12 @@ class Spool:
             with contextlib.suppress(StorageFull):
                 self.append(acked_record(Acked(low.segment, low.at, tenant_id)))
                 self._noted = self._end() if all_acked else low  # passing over the note itself is no news
+
+    def note_files(self) -> None:
+        """Append the state of every file (reader thread): what their records cannot say, such as how much is unread."""
+        with contextlib.suppress(StorageFull):
+            for record in head_records(self._head()):
+                self.append(record)
 
     def _end(self) -> Position:
         with self._lock:

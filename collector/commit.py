@@ -17,19 +17,16 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from itertools import groupby
 from secrets import randbits
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agent import wire
 from collector import formats, rows
+from collector.backlog import Item
 from collector.blocks import Parcel, cut, ids_of, offsets_of, picked, range_of, starts_of
+from collector.columns import BLOCK_COLUMNS
 from collector.errors import StoreAway, StoreError
 from collector.metrics import Metrics
-from collector.outcomes import Tally
-from collector.schema import BLOCK_COLUMNS
 from collector.store import Store
-
-if TYPE_CHECKING:
-    from collector.writer import Request
 
 log = logging.getLogger(__name__)
 
@@ -41,18 +38,6 @@ NOT_CONTENT = frozenset(
 )  # fmt: skip
 MAX_INSERT_EVENTS = 100_000
 STORE_ERROR = "store_error_{code}"
-
-
-class Item:
-    """One record on its way."""
-
-    def __init__(self, request: Request, index: int, parcel: Parcel) -> None:
-        self.request = request
-        self.index = index
-        self.parcel = parcel
-        self.lookup = parcel.lookup
-        self.tally = Tally(parcel.header.record_id)
-        self.error: BaseException | None = None
 
 
 class Piece:
@@ -121,19 +106,26 @@ class Commit:
             f"(tenant_id = {{t{n}:String}} AND external_id >= {{a{n}:String}} AND external_id <= {{b{n}:String}})"
             for n in range(len(parcels))
         )
-        found = await self._store.query(f"SELECT DISTINCT tenant_id, external_id FROM events WHERE {where}", params)
+        found = await self._asked(f"SELECT DISTINCT tenant_id, external_id FROM events WHERE {where}", params)
         return _by_tenant(found)
 
     async def _known_losses(self, parcels: list[Parcel]) -> dict[str, list[str]]:
         known: dict[str, list[str]] = {}
         for parcel in parcels:
-            found = await self._store.query(
+            found = await self._asked(
                 "SELECT DISTINCT tenant_id, loss_id FROM losses "
                 "WHERE tenant_id = {tenant:String} AND loss_id IN {ids:Array(String)}",
                 {"tenant": parcel.tenant_id, "ids": [loss.loss_id for loss in parcel.losses]},
             )
             known.setdefault(parcel.tenant_id, []).extend(loss_id for _, loss_id in found)
         return {tenant: sorted(ids) for tenant, ids in known.items()}
+
+    async def _asked(self, sql: str, params: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """A read that no caller has to answer for: it fails as a store that is away."""
+        try:
+            return await self._store.query(sql, params)
+        except StoreError as error:
+            raise StoreAway(error.code, error.message) from error
 
     def _in_time(self, pieces: list[Piece]) -> list[Piece]:
         """Without those whose events are known to be beyond the retention."""
@@ -184,15 +176,11 @@ class Commit:
 
     async def _set_aside(self, commit_id: int, pieces: list[Piece]) -> dict[int, list[int]]:
         """Offsets of the events that the engine did not store, per piece; counts what it noted besides."""
-        try:
-            found = await self._store.query(
-                "SELECT record, reason, note, parse_error, events, offsets FROM ingest_exceptions "
-                "WHERE commit_id = {id:UInt64}",
-                {"id": commit_id},
-            )
-        except StoreError as error:
-            # The rows are in: whatever this is, it is no reason to look for an event to blame.
-            raise StoreAway(error.code, error.message) from error
+        # The rows are in: whatever goes wrong here is no reason to look for an event to blame.
+        found = await self._asked(
+            "SELECT record, reason, note, parse_error, events, offsets FROM ingest_exceptions WHERE commit_id = {id:UInt64}",
+            {"id": commit_id},
+        )
         gone: dict[int, list[int]] = {}
         for record, reason, note, parse_error, events, offsets in found:
             if reason:

@@ -12,7 +12,8 @@ from typing import Any
 from agent import wire
 from collector import formats
 from collector.blocks import Parcel
-from collector.schema import BLOCK_COLUMNS, retention_class
+from collector.columns import BLOCK_COLUMNS
+from collector.schema import retention_class
 
 DAY_NS = 86_400_000_000_000
 MAX_AHEAD_NS = DAY_NS

@@ -20,6 +20,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from collector import formats
+from collector.columns import (
+    BLOCK_COLUMNS,
+    EVENT_COLUMNS,
+    EXCEPTION_COLUMNS,
+    KEY_COLUMNS,
+    LINE_COLUMNS,
+    LOSS_COLUMNS,
+    TENANT_COLUMNS,
+    TIME,
+    WORD,
+)
 from collector.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,124 +52,6 @@ DURABLE = {
 }
 """Settings of every table that keeps what was acknowledged. The last two: a broken part is set aside and reported,
 and the others stay readable, instead of a table that does not open."""
-
-_TIME = "DateTime64(6, 'UTC')"
-_WORD = "LowCardinality(String)"
-_TEXT = "String CODEC(ZSTD(1))"
-_NUMBER = "UInt64 CODEC(ZSTD(1))"
-
-# Columns that the block views fill; the others keep their defaults for lines of files.
-_LINE_COLUMNS = {
-    "tenant_id": _WORD,
-    "external_id": _TEXT,
-    "timestamp": f"{_TIME} CODEC(Delta, ZSTD(1))",
-    "observed_timestamp": f"{_TIME} CODEC(Delta, ZSTD(1))",
-    "event_type": _WORD,
-    "severity": _WORD,
-    "service": _WORD,
-    "source": _WORD,
-    "path": _WORD,
-    "agent": _WORD,
-    "message": _TEXT,
-    "attributes": "Map(LowCardinality(String), String) CODEC(ZSTD(1))",
-    "parse_error": _WORD,
-    "retention_days": "UInt16",
-    "version": _NUMBER,
-}
-
-EVENT_COLUMNS = {
-    **_LINE_COLUMNS,
-    "is_deleted": "UInt8",
-    "title": _TEXT,
-    "endpoint": _TEXT,
-    "method": _WORD,
-    "service_version": _WORD,
-    "environment": _WORD,
-    "user_id": _TEXT,
-    "session_id": _TEXT,
-    "request_id": _TEXT,
-    "trace_id": _TEXT,
-    "span_id": _TEXT,
-    "ip_address": _TEXT,
-    "user_agent": _TEXT,
-    "tags": "Array(LowCardinality(String)) CODEC(ZSTD(1))",
-    "status_code": "UInt16 CODEC(ZSTD(1))",
-    "response_time_ms": "Float64 CODEC(ZSTD(1))",
-    "request_size_bytes": _NUMBER,
-    "response_size_bytes": _NUMBER,
-    "error_code": _WORD,
-    "error_type": _WORD,
-    "error_message": _TEXT,
-    "stack_trace": _TEXT,
-    "payload": _TEXT,
-    "metadata": _TEXT,
-}
-"""Stored columns of `events`, in order. Numbers are 0 and texts empty where an event did not say."""
-
-BLOCK_COLUMNS = {
-    "commit_id": "UInt64",
-    "record": "UInt32",
-    "tenant_id": _WORD,
-    "file_id": "String",
-    "base_offset": "UInt64",
-    "offsets": "Array(UInt32)",
-    "data": "String",
-    "observed_us": "Int64",
-    "oldest_us": "Int64",
-    "newest_us": "Int64",
-    "service": _WORD,
-    "source": _WORD,
-    "path": _WORD,
-    "agent": _WORD,
-    "labels": "Map(LowCardinality(String), String)",
-    "time_fields": "Array(String)",
-    "level_fields": "Array(String)",
-    "message_fields": "Array(String)",
-    "parse_error": _WORD,
-    "retention_days": "UInt16",
-    "version": "UInt64",
-}
-"""One row per block: lines joined by newlines, without the last one; ``offsets`` empty where they follow from the
-lines' lengths."""
-
-LOSS_COLUMNS = {
-    "tenant_id": _WORD,
-    "loss_id": "String",
-    "time": _TIME,
-    "agent": _WORD,
-    "scope": _WORD,
-    "source": _WORD,
-    "path": _WORD,
-    "file_id": "String",
-    "reason": _WORD,
-    "lost_bytes": "UInt64",
-    "events": "UInt64",
-    "at_least": "UInt8",
-    "offset": "UInt64",
-    "retention_days": "UInt16",
-}
-
-_TENANT_COLUMNS = {
-    "tenant_id": "String",
-    "slug": "String",
-    "name": "String",
-    "contact_email": "String",
-    "limits": "String",
-    "disabled": "UInt8",
-    "created": _TIME,
-    "version": "UInt64",
-}
-_KEY_COLUMNS = {
-    "key_hash": "String",
-    "key_id": "String",
-    "tenant_id": "String",
-    "scopes": "Array(String)",
-    "name": "String",
-    "created": _TIME,
-    "expires": f"Nullable({_TIME})",
-    "revoked": "UInt8",
-    "version": "UInt64",
-}
 
 _ITEMS = "arrayMap((k, v) -> concat(k, '=', v), mapKeys(attributes), mapValues(attributes))"
 _INDEXES = (
@@ -188,7 +81,7 @@ def statements(database: str) -> list[str]:
     """The schema, in the order in which it has to be made. Each can be run again."""
     return [
         f"CREATE DATABASE IF NOT EXISTS {database}",
-        _kept(database, "schema_version", {"version": "UInt32", "applied": _TIME}, "(applied)", "version"),
+        _kept(database, "schema_version", {"version": "UInt32", "applied": TIME}, "(applied)", "version"),
         _events(database),
         _kept(
             database,
@@ -198,22 +91,14 @@ def statements(database: str) -> list[str]:
             "(tenant_id, loss_id)",
             "TTL toDateTime(time) + toIntervalDay(retention_days)",
         ),
-        _kept(database, "tenants", _TENANT_COLUMNS, "(version)", "tenant_id"),
-        _kept(database, "api_keys", _KEY_COLUMNS, "(version)", "key_hash"),
+        _kept(database, "tenants", TENANT_COLUMNS, "(version)", "tenant_id"),
+        _kept(database, "api_keys", KEY_COLUMNS, "(version)", "key_hash"),
         *(_passing(database, formats.table_of(name), BLOCK_COLUMNS, "Null") for name in (formats.RAW, formats.JSON)),
         _passing(database, "ingest_lines", _lines(), "Null"),
         _passing(
             database,
             "ingest_exceptions",
-            {
-                "commit_id": "UInt64",
-                "record": "UInt32",
-                "reason": _WORD,
-                "note": _WORD,
-                "parse_error": _WORD,
-                "events": "UInt64",
-                "offsets": "Array(UInt64)",
-            },
+            EXCEPTION_COLUMNS,
             "Memory SETTINGS min_rows_to_keep = 1000, max_rows_to_keep = 100000",
         ),
         _view(database, "ingest_raw_view", "events", formats.raw_view(database)),
@@ -222,7 +107,7 @@ def statements(database: str) -> list[str]:
             database,
             "ingest_stored",
             "events",
-            f"SELECT {', '.join(_LINE_COLUMNS)} FROM {database}.ingest_lines WHERE reason = ''",
+            f"SELECT {', '.join(LINE_COLUMNS)} FROM {database}.ingest_lines WHERE reason = ''",
         ),
         _view(
             database,
@@ -320,9 +205,9 @@ def _view(database: str, name: str, target: str, select: str) -> str:
 
 
 def _lines() -> dict[str, str]:
-    """`_LINE_COLUMNS` on their way: no codecs, and what says which line of which commit it is."""
-    plain = {name: kind.partition(" CODEC")[0] for name, kind in _LINE_COLUMNS.items()}
-    return {"commit_id": "UInt64", "record": "UInt32", "offset": "UInt64", "reason": _WORD, "note": _WORD, **plain}
+    """`LINE_COLUMNS` on their way: no codecs, and what says which line of which commit it is."""
+    plain = {name: kind.partition(" CODEC")[0] for name, kind in LINE_COLUMNS.items()}
+    return {"commit_id": "UInt64", "record": "UInt32", "offset": "UInt64", "reason": WORD, "note": WORD, **plain}
 
 
 def _columns(columns: Mapping[str, str]) -> str:

@@ -76,6 +76,8 @@ class Served:
         stale = self._attempt is None or (self._attempt.done() and time.monotonic() - self._failed_at >= AGAIN_S)
         if stale:
             self._attempt = asyncio.create_task(self._connect())
+            # Its error is for those who wait for it; nobody may be left when it comes.
+            self._attempt.add_done_callback(lambda attempt: attempt.cancelled() or attempt.exception())
         assert self._attempt is not None
         return await asyncio.shield(self._attempt)
 

@@ -24,11 +24,11 @@ _TIME = "00:00:00.000"
 _METHODS = ("GET",) * 16 + ("POST",) * 3 + ("PUT", "DELETE", "HEAD")
 _STATUSES = (200,) * 24 + (304,) * 4 + (301, 302, 201, 204, 400, 401, 403, 404, 404, 404, 499, 500, 502, 503)
 _AGENTS = (
-    "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Firefox/128.0",
-    "Mozilla/5.0 (Windows NT 10.0; Win64) Chrome/126.0 Safari/537.36",
-    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) Mobile/15E148",
-    "okhttp/4.12.0",
     "shop-app/7.3.1 (Android 14)",
+    "Mozilla/5.0 (X11; Linux x86_64) Firefox/128.0",
+    "Mozilla/5.0 (Windows NT 10.0) Chrome/126.0",
+    "Mozilla/5.0 (iPhone; iOS 17_5) Mobile/15E148",
+    "okhttp/4.12.0",
     "curl/8.8.0",
     "python-requests/2.32.3",
     "Googlebot/2.1 (+http://www.google.com/bot.html)",
@@ -89,7 +89,7 @@ def _json_line(random: Random, day: str) -> str:
 
 
 def _client(random: Random) -> str:
-    number = int(random.paretovariate(0.6)) * 2654435761
+    number = (random.randrange(2000) if random.random() < 0.7 else random.getrandbits(24)) * 2654435761
     return f"{11 + (number >> 24) % 200}.{(number >> 16) % 256}.{(number >> 8) % 256}.{number % 254 + 1}"
 
 

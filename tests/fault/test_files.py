@@ -94,9 +94,7 @@ def test_copytruncate_copy_is_shorter_than_the_offset(agent: AgentProcess, sink:
 
 @pytest.mark.parametrize("include", ["*.log", "*.log*"])
 @pytest.mark.parametrize("alive", [True, False], ids=["alive", "down"])
-def test_rename_rotation_loses_nothing(
-    agent: AgentProcess, sink: SinkProcess, logs: Path, alive: bool, include: str
-) -> None:
+def test_rename_rotation_loses_nothing(agent: AgentProcess, sink: SinkProcess, logs: Path, alive: bool, include: str) -> None:
     agent.configure(sources=[{"name": "app", "include": [f"{logs}/{include}"]}])
     app = App(logs / "app.log")
     app.write(500)
@@ -354,9 +352,7 @@ def test_a_copy_beside_a_large_file_is_not_sent(agent: AgentProcess, sink: SinkP
     assert sink.seen().events == 1001
 
 
-def test_two_short_files_with_equal_lines_are_two_after_a_while(
-    agent: AgentProcess, sink: SinkProcess, logs: Path
-) -> None:
+def test_two_short_files_with_equal_lines_are_two_after_a_while(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
     """Nothing but time tells a copy below 4 KiB from a second file; then it is shipped: a copy can be recognised later."""
     (logs / "a.log").write_text("started\n")
     (logs / "b.log").write_text("started\n")

@@ -1,4 +1,4 @@
-"""Bad answers and no answers: whatever the other side says, every line arrives under one ID, and the agent says what is wrong."""
+"""Bad answers and no answers: every line still arrives, under one ID, and the agent says what is wrong."""
 
 from __future__ import annotations
 
@@ -113,9 +113,7 @@ def test_poison_record(agent: AgentProcess, sink: SinkProcess, logs: Path) -> No
     assert agent.status()["counts"]["quarantined_events"] == 3
 
 
-def test_a_record_refused_for_good_goes_to_the_quarantine_at_once(
-    agent: AgentProcess, sink: SinkProcess, logs: Path
-) -> None:
+def test_a_record_refused_for_good_goes_to_the_quarantine_at_once(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
     sink.rules({"contains": "bad", "status": 422})
     app, bad = App(logs / "app.log"), App(logs / "bad.log", "bad")
     bad.write(2)

@@ -72,11 +72,11 @@ def test_the_engine_gives_the_ids_of_the_wire_contract_for_any_byte(home: Home, 
 
 # What one JSON line becomes. What a case does not name: message = the line, info, the record's time, no attributes.
 JSON_LINES: list[tuple[str, dict[str, Any]]] = [
-    ('{"message":"hi","level":"ERROR","time":"%sT10:00:00Z"}' % DAY, {"message": "hi", "severity": "error", "timestamp": TODAY}),
+    (f'{{"msg":"hi","level":"ERROR","time":"{DAY}T10:00:00Z"}}', {"message": "hi", "severity": "error", "timestamp": TODAY}),
     # names, in the order in which they are tried
     ('{"msg":"b","message":"a"}', {"message": "a", "attributes": {"msg": "b"}}),
     ('{"event":"c"}', {"message": "c"}),
-    ('{"ts":"%sT10:00:00Z","msg":"x"}' % DAY, {"message": "x", "timestamp": TODAY}),
+    (f'{{"ts":"{DAY}T10:00:00Z","msg":"x"}}', {"message": "x", "timestamp": TODAY}),
     ('{"msg":"","a":"b"}', {"message": "", "attributes": {"a": "b"}}),
     ('{"msg":null,"a":"b"}', {"attributes": {"a": "b"}}),
     ('{"msg":{"a":1}}', {"message": '{"a":1}'}),

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from collector import schema
 from collector.config import StoreConfig
-from collector.errors import ConfigError, StoreAway, StoreError, StoreLocked
+from collector.errors import ConfigError, StoreAway, StoreError
 from collector.store import Store
 from collector.tenants import Tenant
 from tests.integration.conftest import EMBEDDED, Home, rows_of
@@ -89,7 +89,9 @@ def test_a_query_at_its_bounds_is_given_up_with_its_code(home: Home, sql: str, s
 def test_a_query_may_bring_settings_of_its_own(home: Home) -> None:
     async def run() -> None:
         async with home.store() as store:
-            sql = "SELECT getSetting('max_threads'), getSetting('use_skip_indexes_if_final_exact_mode') SETTINGS max_threads = 3"
+            sql = (
+                "SELECT getSetting('max_threads'), getSetting('use_skip_indexes_if_final_exact_mode') SETTINGS max_threads = 3"
+            )
             assert await store.query(sql) == [(3, False)]
 
     asyncio.run(run())

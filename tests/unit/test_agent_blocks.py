@@ -27,7 +27,7 @@ class Block(NamedTuple):
 @pytest.fixture
 def _short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "MAX_LINE_BYTES", SMALL_LINE)
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", SMALL_LINE)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", SMALL_LINE + 1)
 
 
 def blocks_of(content: bytes, sizes: list[int], *, final: bool = False, start: int = 0) -> list[Block]:
@@ -78,9 +78,10 @@ def test_what_lies_around_the_range_does_not_count() -> None:
 
 
 def test_a_line_longer_than_the_limit_is_cut_at_the_limit() -> None:
-    line = b"x" * blocks.MAX_LINE_BYTES
-    assert cut_block(line, 0, len(line), 0) == Cut(len(line), 1, partial=True)
-    assert cut_block(line[:-1], 0, len(line) - 1, 0) is None
+    limit = blocks.MAX_LINE_BYTES
+    assert cut_block(b"x" * (limit + 1), 0, limit + 1, 0) == Cut(limit, 1, partial=True)
+    assert cut_block(b"x" * limit, 0, limit, 0) is None
+    assert cut_block(b"x" * limit + b"\n", 0, limit + 1, 0) == Cut(limit + 1, 1)
 
 
 @pytest.mark.parametrize("last", [BODY_AT - 2, BODY_AT - 1, BODY_AT, BODY_AT + 1, BODY_AT + 500])

@@ -10,6 +10,7 @@ import pytest
 
 from collector import formats, rows, schema
 from collector.blocks import open_run
+from collector.columns import BLOCK_COLUMNS
 from tests.support.records import NOW_NS, record, tenant
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "schema.sql"
@@ -52,7 +53,7 @@ def test_a_retention_class_never_keeps_less(days: int, expected: int) -> None:
 
 def test_a_block_row_has_a_value_for_every_column() -> None:
     (parcel,) = open_run(record(b"a\n"), tenant=tenant(), now_ns=NOW_NS)
-    assert len(rows.block_row(parcel, commit_id=1, record=0, now_ns=NOW_NS)) == len(schema.BLOCK_COLUMNS)
+    assert len(rows.block_row(parcel, commit_id=1, record=0, now_ns=NOW_NS)) == len(BLOCK_COLUMNS)
 
 
 def test_the_version_of_a_row_falls_with_time() -> None:

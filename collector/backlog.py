@@ -1,0 +1,193 @@
+"""What waits for a commit: per tenant in order, bounded in bytes, taken in turn.
+
+- All records of a request are let in, or none. What is held (waiting, and in the commit under way) stays below
+  ``queue_bytes``, and one tenant's part below its share. A tenant of which nothing is held is let in with any request
+  that the whole has room for, and a request that would be alone always.
+- A commit takes one record of each tenant in turn while they fit, so one tenant's backlog delays another's record by
+  one commit at most. Within a tenant the order is kept.
+- Two records whose ranges of one file overlap never share a commit: the second waits for the next, and is looked up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from agent import wire
+from collector.blocks import Parcel, offsets_of
+from collector.config import WriterConfig
+from collector.errors import QueueFull
+from collector.metrics import Metrics
+from collector.outcomes import Tally
+
+MAX_COMMIT_EVENTS = 100_000
+"""Beyond this an insert only needs more memory. A record with more of them goes alone, in pieces."""
+MAX_LOOKUPS = 64
+"""Ranges looked up in one commit; each costs some milliseconds."""
+PARCEL_COST_BYTES = 4096
+"""What a waiting record weighs beside its lines."""
+
+
+class Request:
+    """The records of one `Writer.submit`, and who waits for them."""
+
+    def __init__(self, tenant_id: str, parcels: list[Parcel]) -> None:
+        self.tenant_id = tenant_id
+        self.outcomes: list[wire.RecordOutcome | None] = [None] * len(parcels)
+        self.answer: asyncio.Future[list[wire.RecordOutcome]] = asyncio.get_running_loop().create_future()
+        self._open = len(parcels)
+
+    def settle(self, index: int, outcome: wire.RecordOutcome) -> None:
+        self.outcomes[index] = outcome
+        self._open -= 1
+        if not self._open and not self.answer.done():
+            self.answer.set_result([outcome for outcome in self.outcomes if outcome is not None])
+
+    def fail(self, error: BaseException) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+class Item:
+    """One record on its way."""
+
+    def __init__(self, request: Request, index: int, parcel: Parcel) -> None:
+        self.request = request
+        self.index = index
+        self.parcel = parcel
+        self.lookup = parcel.lookup
+        self.tally = Tally(parcel.header.record_id)
+        self.error: BaseException | None = None
+
+
+class Backlog:
+    """What waits: per tenant in order, bounded in bytes, taken in turn."""
+
+    def __init__(self, config: WriterConfig, metrics: Metrics) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._tenants: dict[str, deque[Item]] = {}
+        self._bytes: dict[str, int] = {}
+        self.held_bytes = 0
+        """Of all records that are not decided: waiting and in the commit under way."""
+        self.waiting_bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._tenants)
+
+    def put(self, request: Request, parcels: list[Parcel]) -> None:
+        """Take the records of a request, all or none. A tenant that has nothing here is let in with any one request
+        that fits the whole. Raises QueueFull."""
+        size = sum(map(weight, parcels))
+        tenant = request.tenant_id
+        held = self._bytes.get(tenant, 0)
+        share = self._config.queue_bytes * self._config.tenant_share
+        for scope, full in (
+            ("tenant", held and held + size > share),
+            ("all", self.held_bytes and self.held_bytes + size > self._config.queue_bytes),
+        ):
+            if full:
+                self._metrics.queue_full.labels(scope).inc()
+                raise QueueFull(self._config.retry_after_s)
+        self._bytes[tenant] = held + size
+        self.held_bytes += size
+        self.waiting_bytes += size
+        self._metrics.queue_bytes.set(self.held_bytes)
+        line = self._tenants.setdefault(tenant, deque())
+        line.extend(Item(request, n, parcel) for n, parcel in enumerate(parcels))
+
+    def take(self) -> list[Item]:
+        """The next commit: one record of each tenant in turn while they fit. At least one record."""
+        items: list[Item] = []
+        taken = Taken()
+        turn = deque(self._tenants)
+        while turn:
+            tenant = turn.popleft()
+            line = self._tenants[tenant]
+            if not taken.fits(line[0], self._config.commit_bytes):
+                continue
+            item = line.popleft()
+            taken.add(item)
+            items.append(item)
+            self.waiting_bytes -= weight(item.parcel)
+            if line:
+                turn.append(tenant)
+            else:
+                del self._tenants[tenant]
+        # Who stands first in the next commit: those who got least in this one.
+        for tenant in dict.fromkeys(item.request.tenant_id for item in items):
+            if tenant in self._tenants:
+                self._tenants[tenant] = self._tenants.pop(tenant)
+        return items
+
+    def done(self, item: Item) -> None:
+        """The item, which was taken, is decided."""
+        size = weight(item.parcel)
+        tenant = item.request.tenant_id
+        self.held_bytes -= size
+        self._bytes[tenant] -= size
+        if not self._bytes[tenant]:
+            del self._bytes[tenant]
+        self._metrics.queue_bytes.set(self.held_bytes)
+
+    def fail(self, error: Exception) -> None:
+        """Give everybody who waits an error."""
+        for request in {item.request for line in self._tenants.values() for item in line}:
+            request.fail(error)
+        self._tenants.clear()
+
+    def drop(self, request: Request) -> None:
+        """Forget what waits of a request that failed."""
+        line = self._tenants.get(request.tenant_id)
+        if line is None:
+            return
+        for item in [item for item in line if item.request is request]:
+            line.remove(item)
+            self.waiting_bytes -= weight(item.parcel)
+            self.done(item)
+        if not line:
+            del self._tenants[request.tenant_id]
+
+
+class Taken:
+    """What a commit holds so far."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._events = 0
+        self._lookups = 0
+        self._ranges: dict[tuple[str, str], list[tuple[int, int]]] = {}
+
+    def fits(self, item: Item, commit_bytes: int) -> bool:
+        parcel = item.parcel
+        if self._overlaps(parcel):
+            item.lookup = True  # it goes into the next commit, where this one's events can be found
+            return False
+        return not self._events or (
+            self._bytes + weight(parcel) <= commit_bytes
+            and self._events + parcel.events <= MAX_COMMIT_EVENTS
+            and self._lookups + item.lookup <= MAX_LOOKUPS
+        )
+
+    def add(self, item: Item) -> None:
+        parcel = item.parcel
+        self._bytes += weight(parcel)
+        self._events += max(parcel.events, 1)
+        self._lookups += item.lookup
+        if parcel.events and not parcel.losses:
+            self._ranges.setdefault(_content(parcel), []).append(offsets_of(parcel))
+
+    def _overlaps(self, parcel: Parcel) -> bool:
+        if not parcel.events or parcel.losses:
+            return False
+        first, last = offsets_of(parcel)
+        return any(first <= end and begin <= last for begin, end in self._ranges.get(_content(parcel), ()))
+
+
+def weight(parcel: Parcel) -> int:
+    """Bytes a waiting record is counted with."""
+    return len(parcel.lines) + PARCEL_COST_BYTES
+
+
+def _content(parcel: Parcel) -> tuple[str, str]:
+    return parcel.tenant_id, parcel.header.file_id

@@ -1,0 +1,132 @@
+"""The columns of every table, as text: names, types and codecs, in order."""
+
+from __future__ import annotations
+
+TIME = "DateTime64(6, 'UTC')"
+WORD = "LowCardinality(String)"
+_TEXT = "String CODEC(ZSTD(1))"
+_NUMBER = "UInt64 CODEC(ZSTD(1))"
+
+# Columns that the block views fill; the others keep their defaults for lines of files.
+LINE_COLUMNS = {
+    "tenant_id": WORD,
+    "external_id": _TEXT,
+    "timestamp": f"{TIME} CODEC(Delta, ZSTD(1))",
+    "observed_timestamp": f"{TIME} CODEC(Delta, ZSTD(1))",
+    "event_type": WORD,
+    "severity": WORD,
+    "service": WORD,
+    "source": WORD,
+    "path": WORD,
+    "agent": WORD,
+    "message": _TEXT,
+    "attributes": "Map(LowCardinality(String), String) CODEC(ZSTD(1))",
+    "parse_error": WORD,
+    "retention_days": "UInt16",
+    "version": _NUMBER,
+}
+
+EVENT_COLUMNS = {
+    **LINE_COLUMNS,
+    "is_deleted": "UInt8",
+    "title": _TEXT,
+    "endpoint": _TEXT,
+    "method": WORD,
+    "service_version": WORD,
+    "environment": WORD,
+    "user_id": _TEXT,
+    "session_id": _TEXT,
+    "request_id": _TEXT,
+    "trace_id": _TEXT,
+    "span_id": _TEXT,
+    "ip_address": _TEXT,
+    "user_agent": _TEXT,
+    "tags": "Array(LowCardinality(String)) CODEC(ZSTD(1))",
+    "status_code": "UInt16 CODEC(ZSTD(1))",
+    "response_time_ms": "Float64 CODEC(ZSTD(1))",
+    "request_size_bytes": _NUMBER,
+    "response_size_bytes": _NUMBER,
+    "error_code": WORD,
+    "error_type": WORD,
+    "error_message": _TEXT,
+    "stack_trace": _TEXT,
+    "payload": _TEXT,
+    "metadata": _TEXT,
+}
+"""Stored columns of `events`, in order. Numbers are 0 and texts empty where an event did not say."""
+
+BLOCK_COLUMNS = {
+    "commit_id": "UInt64",
+    "record": "UInt32",
+    "tenant_id": WORD,
+    "file_id": "String",
+    "base_offset": "UInt64",
+    "offsets": "Array(UInt32)",
+    "data": "String",
+    "observed_us": "Int64",
+    "oldest_us": "Int64",
+    "newest_us": "Int64",
+    "service": WORD,
+    "source": WORD,
+    "path": WORD,
+    "agent": WORD,
+    "labels": "Map(LowCardinality(String), String)",
+    "time_fields": "Array(String)",
+    "level_fields": "Array(String)",
+    "message_fields": "Array(String)",
+    "parse_error": WORD,
+    "retention_days": "UInt16",
+    "version": "UInt64",
+}
+"""One row per block: lines joined by newlines, without the last one; ``offsets`` empty where they follow from the
+lines' lengths."""
+
+LOSS_COLUMNS = {
+    "tenant_id": WORD,
+    "loss_id": "String",
+    "time": TIME,
+    "agent": WORD,
+    "scope": WORD,
+    "source": WORD,
+    "path": WORD,
+    "file_id": "String",
+    "reason": WORD,
+    "lost_bytes": "UInt64",
+    "events": "UInt64",
+    "at_least": "UInt8",
+    "offset": "UInt64",
+    "retention_days": "UInt16",
+}
+
+TENANT_COLUMNS = {
+    "tenant_id": "String",
+    "slug": "String",
+    "name": "String",
+    "contact_email": "String",
+    "limits": "String",
+    "disabled": "UInt8",
+    "created": TIME,
+    "version": "UInt64",
+}
+KEY_COLUMNS = {
+    "key_hash": "String",
+    "key_id": "String",
+    "tenant_id": "String",
+    "scopes": "Array(String)",
+    "name": "String",
+    "created": TIME,
+    "expires": f"Nullable({TIME})",
+    "revoked": "UInt8",
+    "version": "UInt64",
+}
+
+EXCEPTION_COLUMNS = {
+    "commit_id": "UInt64",
+    "record": "UInt32",
+    "reason": WORD,
+    "note": WORD,
+    "parse_error": WORD,
+    "events": "UInt64",
+    "offsets": "Array(UInt64)",
+}
+"""What a commit's writer wants to know of lines that were set aside (``reason``) or were odd."""

@@ -1,0 +1,50 @@
+"""Disks that fail as real ones do, and one that forgets what was not synced."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from agent.disk import Disk
+
+
+class FakeDisk(Disk):
+    """Writes for real but never waits for the hardware. ``room_bytes`` limits what may still be written;
+    ``failing_syncs`` is how many syncs fail before they work again."""
+
+    def __init__(self) -> None:
+        self.room_bytes: int | None = None
+        self.failing_syncs = 0
+        self.done: list[str] = []
+        """Operations that matter for their order, oldest first."""
+        self.synced: dict[int, int] = {}
+        """inode -> length that a power cut leaves at least."""
+
+    def create(self, path: Path) -> int:
+        self.done.append(f"create {path.name}")
+        return super().create(path)
+
+    def write(self, fd: int, data: bytes, at: int) -> None:
+        if self.room_bytes is not None and len(data) > self.room_bytes:
+            super().write(fd, data[: self.room_bytes], at)
+            self.room_bytes = 0
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if self.room_bytes is not None:
+            self.room_bytes -= len(data)
+        super().write(fd, data, at)
+
+    def sync(self, fd: int) -> None:
+        if self.failing_syncs:
+            self.failing_syncs -= 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        self.done.append("sync")
+        stat = os.fstat(fd)
+        self.synced[stat.st_ino] = stat.st_size
+
+    def sync_folder(self, folder: Path) -> None:
+        self.done.append("sync_folder")
+
+    def remove(self, path: Path) -> None:
+        self.done.append(f"remove {path.name}")
+        super().remove(path)

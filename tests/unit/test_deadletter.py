@@ -1,0 +1,149 @@
+"""What is refused for good is kept: events with their reason, records byte for byte, and never more than there is room."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import json
+from pathlib import Path
+
+import pytest
+
+from agent import deadletter, wire
+from agent.codec import compress
+from agent.deadletter import DeadLetters, Quarantine
+from agent.disk import Disk
+from agent.segment import Position
+from agent.spool import Entry
+
+FILE_ID = "00c0ffee00c0ffee"
+LINES = [b"one", b"two\r", b"", b"caf\xe9"]
+OFFSETS = [4096, 4100, 4105, 4106]
+
+
+class Watched(Disk):
+    """Remembers the order of writes and syncs; fails from the operation named in ``fails``."""
+
+    def __init__(self, fails: str = "") -> None:
+        self.done: list[str] = []
+        self._fails = fails
+
+    def write(self, fd: int, data: bytes, at: int) -> None:
+        self._do("write")
+        super().write(fd, data, at)
+
+    def sync(self, fd: int) -> None:
+        self._do("sync")
+        super().sync(fd)
+
+    def sync_folder(self, folder: Path) -> None:
+        self._do("sync_folder")
+        super().sync_folder(folder)
+
+    def _do(self, name: str) -> None:
+        if name == self._fails:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.done.append(name)
+
+
+def entry(record_id: str = "r-1", lines: list[bytes] = LINES) -> Entry:
+    raw = b"".join(line + b"\n" for line in lines)
+    header = wire.Header(
+        wire.DATA, record_id, file_id=FILE_ID, path="/a.log", source="app", base_offset=4096, raw_bytes=len(raw), events=4
+    )
+    return Entry(Position(1, 0), header, wire.encode_record(header, compress(raw)))
+
+
+def letters(state: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (state / deadletter.DEAD_LETTERS).read_text().splitlines()]
+
+
+def test_a_refused_record_leaves_every_event_with_its_id_and_bytes(tmp_path: Path) -> None:
+    refused = wire.RecordOutcome("r-1", wire.REJECTED, rejected=4, reason="too_large")
+    assert DeadLetters(tmp_path).add(entry(), refused, "tenant-1") == 4
+    kept = letters(tmp_path)
+    events = [line.removesuffix(b"\r") for line in LINES]
+    assert [base64.b64decode(letter["data_base64"]) for letter in kept] == events
+    assert [letter["event_id"] for letter in kept] == [
+        wire.event_id(FILE_ID, offset, event) for offset, event in zip(OFFSETS, events, strict=True)
+    ]
+    assert {(letter["reason"], letter["path"], letter["source"], letter["tenant_id"]) for letter in kept} == {
+        ("too_large", "/a.log", "app", "tenant-1")
+    }
+
+
+def test_of_a_mixed_record_only_the_rejected_events_are_kept(tmp_path: Path) -> None:
+    exceptions = (
+        wire.EventOutcome(OFFSETS[1], wire.REJECTED, "store_error_1"),
+        wire.EventOutcome(OFFSETS[2], wire.EXPIRED, "older_than_retention"),
+        wire.EventOutcome(OFFSETS[3], wire.REJECTED, "store_error_2"),
+    )
+    mixed = wire.RecordOutcome("r-1", wire.MIXED, accepted=1, expired=1, rejected=2, exceptions=exceptions)
+    assert DeadLetters(tmp_path).add(entry(), mixed, "tenant-1") == 2
+    kept = [(letter["reason"], base64.b64decode(letter["data_base64"])) for letter in letters(tmp_path)]
+    assert kept == [("store_error_1", b"two"), ("store_error_2", b"caf\xe9")]
+
+
+def test_later_letters_come_after_earlier_ones(tmp_path: Path) -> None:
+    refused = wire.RecordOutcome("r-1", wire.REJECTED, rejected=4, reason="first")
+    again = wire.RecordOutcome("r-2", wire.REJECTED, rejected=4, reason="second")
+    DeadLetters(tmp_path).add(entry(), refused, "")
+    DeadLetters(tmp_path).add(entry("r-2"), again, "")
+    assert [letter["reason"] for letter in letters(tmp_path)] == ["first"] * 4 + ["second"] * 4
+
+
+def test_letters_are_synced_with_their_folder_before_they_count(tmp_path: Path) -> None:
+    disk = Watched()
+    dead_letters = DeadLetters(tmp_path, disk)
+    refused = wire.RecordOutcome("r-1", wire.REJECTED, rejected=4, reason="r")
+    dead_letters.add(entry(), refused, "")
+    assert disk.done == ["write", "sync", "sync_folder"]
+    dead_letters.add(entry(), refused, "")
+    assert disk.done[3:] == ["write", "sync"]
+
+
+@pytest.mark.parametrize("operation", ["write", "sync", "sync_folder"])
+def test_letters_that_are_not_on_disk_are_an_error(tmp_path: Path, operation: str) -> None:
+    refused = wire.RecordOutcome("r-1", wire.REJECTED, rejected=4, reason="r")
+    with pytest.raises(OSError, match="No space left"):
+        DeadLetters(tmp_path, Watched(operation)).add(entry(), refused, "")
+
+
+def test_a_quarantined_record_is_kept_byte_for_byte_until_it_is_removed(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path)
+    assert quarantine.add(entry("r-1"))
+    assert quarantine.add(entry("r-2"))
+    paths = quarantine.records()
+    assert [path.read_bytes() for path in paths] == [entry("r-1").data, entry("r-2").data]
+    assert quarantine.size_bytes() == 2 * len(entry().data)
+    quarantine.remove(paths[0])
+    assert quarantine.records() == paths[1:]
+
+
+def test_a_record_that_is_in_the_quarantine_is_not_kept_twice(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path)
+    assert quarantine.add(entry())
+    assert quarantine.add(entry())
+    assert len(quarantine.records()) == 1
+
+
+def test_a_full_quarantine_takes_nothing_and_keeps_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadletter, "MAX_QUARANTINE_BYTES", len(entry().data) + 1)
+    quarantine = Quarantine(tmp_path)
+    assert quarantine.add(entry("r-1"))
+    assert not quarantine.add(entry("r-2"))
+    assert len(quarantine.records()) == 1
+
+
+@pytest.mark.parametrize("operation", ["write", "sync"])
+def test_half_a_quarantined_record_does_not_count(tmp_path: Path, operation: str) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        Quarantine(tmp_path, Watched(operation)).add(entry())
+    assert Quarantine(tmp_path).records() == []
+    assert Quarantine(tmp_path).add(entry()), "what a failure left behind is no obstacle"
+
+
+def test_a_quarantined_record_is_synced_before_it_has_its_name(tmp_path: Path) -> None:
+    disk = Watched()
+    Quarantine(tmp_path, disk).add(entry())
+    assert disk.done == ["write", "sync", "sync_folder"]
