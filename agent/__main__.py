@@ -122,7 +122,7 @@ def _survey(config: Config) -> tuple[list[dict[str, Any]], list[str], list[str]]
     globs = _globs(config)
     files, warnings, problems = [], [], []
     for path, source, stat in discover.find(globs):
-        files.append({"path": path, "source": source, "bytes": stat.st_size})
+        files.append({"path": os.fsencode(path).decode("utf-8", "backslashreplace"), "source": source, "bytes": stat.st_size})
         if not os.access(path, os.R_OK):
             problems.append(f"{path}: cannot be read by this user; give it read access, or exclude the file")
     matched = {file["source"] for file in files}

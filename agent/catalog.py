@@ -89,10 +89,11 @@ class Catalog:
                 yield from self._unlisted(tail)
 
     def _moved(self, tail: Tail, path: str) -> None:
-        log.info("%s is now %s", tail.path, path)
+        before = tail.name
         tail.path = path
+        log.info("%s is now %s", before, tail.name)
         if tail.state is not None:
-            tail.state.path = path
+            tail.state.path = tail.name
 
     def _recognise_inode(self, tail: Tail, states: list[FileState]) -> None:
         """Step 1 for a file that was not seen since the start: is its inode a known one? The newest claim counts."""
@@ -126,7 +127,7 @@ class Catalog:
         except OSError as error:
             if tail.error != error.strerror:
                 tail.error = error.strerror or str(error)
-                log.warning("%s: cannot be read: %s; it is tried again at each walk", tail.path, tail.error)
+                log.warning("%s: cannot be read: %s; it is tried again at each walk", tail.name, tail.error)
             return False
         tail.error = ""
         return True
@@ -146,14 +147,14 @@ class Catalog:
 
     def other_content(self, tail: Tail) -> None:
         """The tail's content was cut away or replaced in place (rule 3)."""
-        log.info("%s: holds other content now", tail.path)
+        log.info("%s: holds other content now", tail.name)
         self._let_go(tail)
         tail.settled = True
 
     def _rewind(self, tail: Tail, state: FileState, verdict: identity.Rewind) -> None:
         offset = verdict.position if verdict.line_start else tail.line_start(verdict.position)
         offset = offset if offset >= BODY_AT else 0
-        log.warning("%s: was cut back; reading again from byte %d, with the same IDs", tail.path, offset)
+        log.warning("%s: was cut back; reading again from byte %d, with the same IDs", tail.name, offset)
         again = msgspec.structs.replace(
             state, origin=self._make_origin(), offset=offset, replay_until=max(state.replay_until, state.offset), size=tail.size
         )
@@ -183,7 +184,7 @@ class Catalog:
         key = identity.head_key(tail.source, head)
         body = identity.body_of(front)
         body_id = identity.file_id(self.scope, tail.source, body, 0) if body is not None else ""
-        new = Candidate(tail.path, size, key, body_id, tail.holds)
+        new = Candidate(tail.name, size, key, body_id, tail.holds)
         known = [state for state in self.states.values() if state.head == key]
         settled = tail.settled or now_s - tail.first_seen_s >= identity.SETTLE_S
         verdict = identity.judge(new, known, lambda state: self._standing(state, tail), settled=settled)
@@ -199,8 +200,8 @@ class Catalog:
         state = FileState(
             origin=self._make_origin(),
             source=tail.source,
-            path=tail.path,
-            born_path=tail.path,
+            path=tail.name,
+            born_path=tail.name,
             inode=tail.inode[1],
             generation=tail.generation,
             size=tail.size,
@@ -220,8 +221,8 @@ class Catalog:
             return
         owner = self._owners.get(known.origin)
         if owner is None:
-            log.info("%s: goes on where %s ended", tail.path, known.path)
-            known.path, known.gone_ns, known.finished = tail.path, 0, False
+            log.info("%s: goes on where %s ended", tail.name, known.path)
+            known.path, known.gone_ns, known.finished = tail.name, 0, False
             known.inode, known.generation = tail.inode[1], tail.generation
             known.replay_until = max(known.replay_until, tail.size)
             self._hold(tail, known)
@@ -229,8 +230,8 @@ class Catalog:
             copy = msgspec.structs.replace(
                 known,
                 origin=self._make_origin(),
-                path=tail.path,
-                born_path=tail.path,
+                path=tail.name,
+                born_path=tail.name,
                 inode=tail.inode[1],
                 generation=tail.generation,
                 size=tail.size,
@@ -253,7 +254,7 @@ class Catalog:
 
     def _hold(self, tail: Tail, state: FileState) -> None:
         tail.state = state
-        state.path = tail.path
+        state.path = tail.name
         state.source = tail.source
         self._owners[state.origin] = tail
 

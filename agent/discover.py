@@ -13,11 +13,13 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from watchfiles._rust_notify import RustNotify
+from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
 
 log = logging.getLogger("agent.discover")
 
 COMPRESSED = (".gz", ".zst", ".xz", ".bz2", ".lz4", ".zip")
+SOMETHING = ""
+"""Stands for a path that cannot be told."""
 STEP_MS = 20
 """How long notices are collected: the part of the latency that the kernel's notices cost."""
 
@@ -115,13 +117,16 @@ class Watcher:
         return True
 
     def wait(self, timeout_s: float, stop: threading.Event) -> set[str]:
-        """The paths that changed, as soon as there are any; an empty set after ``timeout_s``."""
+        """The paths that changed, or `SOMETHING`, as soon as there are any; an empty set after ``timeout_s``."""
         if self._notify is None:
             stop.wait(timeout_s)
             return set()
         timeout_ms = max(1, int(timeout_s * 1000))
         step_ms = min(STEP_MS, timeout_ms)
-        changes = self._notify.watch(step_ms, step_ms, timeout_ms, stop)
+        try:
+            changes = self._notify.watch(step_ms, step_ms, timeout_ms, stop)
+        except WatchfilesRustInternalError:
+            return {SOMETHING}  # a file whose name is no UTF-8: which one it does not say
         return {path for _, path in changes} if isinstance(changes, set) else set()
 
     def close(self) -> None:

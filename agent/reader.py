@@ -199,7 +199,7 @@ class Reader:
         reason = error.strerror or str(error)
         if tail.error != reason:
             tail.error = reason
-            log.warning("%s: cannot be read: %s; it is tried again at each walk", tail.path, reason)
+            log.warning("%s: cannot be read: %s; it is tried again at each walk", tail.name, reason)
         self._due.pop(tail.inode, None)
 
     def _finish_rotated(self, now_s: float) -> None:
@@ -213,7 +213,7 @@ class Reader:
                 pass
             if tail.state is not None and not tail.error and tail.size <= tail.state.offset:
                 self._spool.sync()
-                log.info("%s: read to its end, %d bytes; closed", tail.path, tail.state.offset)
+                log.info("%s: read to its end, %d bytes; closed", tail.name, tail.state.offset)
                 self.catalog.finish(tail, now_s, time.time_ns())
 
     def _close_idle(self, now_s: float) -> None:
@@ -335,7 +335,7 @@ class Reader:
             scope=self._scope,
             source=tail.source,
             service=source.service or source.name,
-            path=tail.path,
+            path=tail.name,
             file_id=state.head_id if offset < BODY_AT else state.body_id,
             origin=state.origin,
             base_offset=offset,

@@ -32,7 +32,7 @@ def snapshot(reader: Reader, spool: Spool, ledger: Ledger, scope: Scope, *, pid:
         offset = state.offset if state else 0
         files.append(
             {
-                "path": tail.path,
+                "path": tail.name,
                 "source": tail.source,
                 "file_id": (state.body_id or state.head_id) if state else None,
                 "size_bytes": tail.size,

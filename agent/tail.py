@@ -40,6 +40,11 @@ class Tail:
         self._fd = -1
 
     @property
+    def name(self) -> str:
+        """The path as text that can be written down: bytes that are no UTF-8 are shown escaped."""
+        return os.fsencode(self.path).decode("utf-8", "backslashreplace")
+
+    @property
     def is_open(self) -> bool:
         return self._fd >= 0
 
@@ -50,7 +55,7 @@ class Tail:
             stat = os.fstat(fd)
             if (stat.st_dev, stat.st_ino) != self.inode:
                 os.close(fd)
-                raise FileNotFoundError(f"{self.path} is another file now")
+                raise FileNotFoundError(f"{self.name} is another file now")
             self._fd, self.generation = fd, _generation(fd)
         return self._fd
 

@@ -98,6 +98,8 @@ def open_run(
                 raise _too_large(record, max_raw_bytes)
             left -= header.raw_bytes
             parcels.append(_open(record, tenant, now_ns, replay))
+        except _Bomb as bomb:
+            raise TooLarge(f"record {named or '(unnamed)'} at byte {record.start}: {bomb}") from None
         except _Wrong as wrong:
             raise BadRun(record.start, str(wrong), record_id=named) from None
     return parcels
@@ -171,6 +173,10 @@ def cut(parcel: Parcel, most: int) -> list[Parcel]:
 
 class _Wrong(ValueError):
     """What is wrong with one record, in words for its sender."""
+
+
+class _Bomb(_Wrong):
+    """A frame that goes on beyond what was announced."""
 
 
 def _records(body: bytes) -> Iterable[wire.Record]:
@@ -267,9 +273,10 @@ def _inflated(payload: memoryview, size: int, name: str) -> bytes:
         raw = frame.decompress(payload, max_length=size + 1)
     except zstd.ZstdError as error:
         raise _Wrong(f"{name}: {error}") from None
+    if len(raw) > size:
+        raise _Bomb(f"its {name} inflates beyond the {size} bytes that its header announces")
     if len(raw) != size:
-        more = "more than " if len(raw) > size else ""
-        raise _Wrong(f"{name}: inflates to {more}{min(len(raw), size)} bytes, the header says {size}")
+        raise _Wrong(f"{name}: inflates to {len(raw)} bytes, the header says {size}")
     if not frame.eof or frame.unused_data:
         raise _Wrong(f"{name}: is not exactly one zstd frame")
     return raw

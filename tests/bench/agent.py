@@ -23,7 +23,6 @@ from tests.bench.accesslog import access_log
 from tests.bench.load import Load
 from tests.bench.measure import MB
 from tests.support.agent import AgentProcess
-from tests.support.wait import until
 
 DEADLINE_S = 300.0
 IDLE_FILES = 100
@@ -165,14 +164,12 @@ def wait_for_events(url: str, wanted: int, process: AgentProcess) -> None:
             assert not seen["faults"], seen["faults"]
             if seen["events"] >= wanted:
                 return
-            assert time.monotonic() < end_s, f"{seen['events']} of {wanted} events came; {process.log()}"
+            came = f"{seen['events']} of {wanted} events came"
+            assert time.monotonic() < end_s, f"{came}; {process.log()}"
+            assert "Traceback" not in process.log(), f"{came}; {process.log()}"
             measure.pause(look_s)
     finally:
         connection.close()
-
-
-def settle(process: AgentProcess) -> None:
-    until(lambda: process.status()["drained"], "everything is acknowledged", told=process.log)
 
 
 def count_lines(path: Path) -> int:

@@ -1,0 +1,99 @@
+"""Each benchmark runs, on tiny input, and says all it promises. No figure is held against anything here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from agent.codec import compress
+from tests.bench import __main__ as bench
+from tests.bench.accesslog import access_lines, access_log, json_lines
+from tests.bench.measure import MB, percentiles_ms
+
+pytestmark = pytest.mark.timeout(300)
+
+MACHINE = {"commit", "python", "cpus", "cpu_model", "load_average"}
+THROUGHPUT = {"input_mb", "events", "events_per_s", "mb_per_s", "wall_s", "cpu_s", "peak_memory_mb"}
+SHIP = THROUGHPUT | {
+    "compression_ratio", "mb_per_cpu_s", "mb_per_cpu_s_after_start", "start_cpu_s", "compress_alone_cpu_s",
+    "times_compress_alone", "times_compress_alone_after_start",
+}  # fmt: skip
+INGEST = THROUGHPUT | {
+    "requests", "held_back", "p50_ms", "p99_ms", "cpu_us_per_event", "cpu_us_per_event_merged", "start_memory_mb",
+    "disk_bytes_per_event", "parts",
+}  # fmt: skip
+LINE = {"events", "p50_ms", "p99_ms", "peak_memory_mb"}
+EXPECTED = {
+    "agent": {
+        "agent.ship": SHIP,
+        "agent.line": LINE,
+        "agent.idle": {"files", "watched_s", "cpu_percent", "memory_mb", "peak_memory_mb"},
+    },
+    "collector": {
+        "collector.raw": INGEST,
+        "collector.json": INGEST,
+        "collector.line": LINE | {"agent_peak_memory_mb"},
+    },
+}
+BLOCK_BYTES = 1 << 20
+
+
+@pytest.mark.parametrize("name", ["agent", pytest.param("collector", marks=pytest.mark.engine)])
+def test_a_benchmark_says_all_it_promises(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if name == "collector" and importlib.util.find_spec("chdb") is None:
+        pytest.skip("the engine (chdb) is not installed")
+    assert bench.main([name, "--quick", "--json", "--var", str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    answer = json.loads(printed.out)
+    assert answer.keys() - {"benchmarks"} == MACHINE
+    assert {name: set(result) for name, result in answer["benchmarks"].items()} == EXPECTED[name]
+    assert printed.err == ""
+
+
+def test_the_access_log_looks_like_one() -> None:
+    log = b"".join(access_lines(4 * MB))
+    lines = log.decode().splitlines()
+    pattern = re.compile(
+        r'[\d.]{7,15} - \S+ \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d \+0000\] "[A-Z]+ \S+ HTTP/1.1" \d{3} \d+ "\S+" ".+"'
+    )
+    assert [line for line in lines if not pattern.fullmatch(line)] == []
+    assert 130 <= len(log) / len(lines) <= 150
+    packed = sum(len(compress(log[at : at + BLOCK_BYTES])) for at in range(0, len(log), BLOCK_BYTES))
+    assert 5 <= len(log) / packed <= 8
+    times = [re.findall(r":(\d\d:\d\d:\d\d) ", line)[0] for line in lines]
+    assert times == sorted(times)
+
+
+def test_the_same_seed_gives_the_same_log_and_another_one_another() -> None:
+    log = b"".join(access_lines(2 * MB))
+    assert b"".join(access_lines(2 * MB)) == log
+    assert b"".join(access_lines(2 * MB, seed=2)) != log
+
+
+def test_a_log_has_its_size_and_whole_lines(tmp_path: Path) -> None:
+    path = access_log(tmp_path / "access.log", 3 * MB)
+    content = path.read_bytes()
+    assert 3 * MB <= len(content) < 3 * MB + 1000
+    assert content.endswith(b"\n")
+
+
+def test_a_log_that_is_there_is_used_again(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    path.write_bytes(b"made before\n")
+    assert access_log(path, MB).read_bytes() == b"made before\n"
+
+
+def test_json_lines_are_objects_in_the_order_of_their_times() -> None:
+    lines = [json.loads(line) for line in b"".join(json_lines(MB, day="2026-01-31")).splitlines()]
+    times = [line["timestamp"] for line in lines]
+    assert times[0].startswith("2026-01-31T00:00:00.000")
+    assert times == sorted(times)
+
+
+def test_percentiles_are_values_that_occurred() -> None:
+    assert percentiles_ms([n / 1000 for n in range(1, 101)]) == {"p50_ms": 50, "p99_ms": 99}
+    assert percentiles_ms([0.5]) == {"p50_ms": 500, "p99_ms": 500}
