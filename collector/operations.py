@@ -8,7 +8,7 @@ from aiohttp import web
 from agent import wire
 from collector import metrics
 from collector.errors import StoreError
-from collector.parts import METRICS, READINESS, STORE
+from collector.parts import METRICS, READINESS, STORE, WRITER
 
 RETRY_AFTER_S = 2
 
@@ -46,6 +46,8 @@ async def get_readyz(request: web.Request) -> web.Response:
             await request.app[STORE].ping()
         except StoreError:
             reason = "the store does not answer"
+    if not reason and not request.app[WRITER].takes:
+        reason = "the writer has ended; restart the collector"
     if not reason:
         return _json({"status": "ready"})
     answer = _json({"status": "not ready", "reason": reason}, status=503)

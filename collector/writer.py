@@ -70,6 +70,11 @@ class Writer:
             await self._task
             self._task = None
 
+    @property
+    def takes(self) -> bool:
+        """Whether records are taken: not while stopping, and no more after a fault of the writer's own."""
+        return not self._stopping
+
     async def submit(self, parcels: list[Parcel]) -> list[wire.RecordOutcome]:
         """Have parcels of one tenant written.
 

@@ -12,7 +12,6 @@ import stat
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +72,10 @@ def found(ready: dict[str, Any], q: str) -> int:
 
 
 @pytest.fixture
-def port() -> Iterator[int]:
+def port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        number = probe.getsockname()[1]
-    yield number
+        return int(probe.getsockname()[1])
 
 
 def children(pid: int) -> dict[str, int]:
