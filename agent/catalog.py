@@ -55,17 +55,21 @@ class Catalog:
         self._make_origin = make_origin
         self._owners: dict[str, Tail] = {}
         self._gone_s: dict[str, float] = {}
+        self._unsure: set[str] = set()
+        """Origins of contents that may lie in a file which cannot be read now."""
+        self._walks = 0
 
     # Step 1 and 2: files on disk ---------------------------------------------------------------------------------------
 
     def update(self, found: list[Found], now_s: float) -> Iterator[Tail]:
         """Take the result of a walk into account. Yields tails with something to read or to look at."""
+        self._walks += 1
         for known in self.tails.values():
             known.listed = False
         arrived: list[Tail] = []
         for path, source, stat in found:
             inode = (stat.st_dev, stat.st_ino)
-            tail = self.tails.get(inode) or Tail(path, source, stat, now_s)
+            tail = self.tails.get(inode) or self._new_tail(path, source, stat, now_s)
             if inode not in self.tails:
                 self.tails[inode] = tail
                 arrived.append(tail)
@@ -87,6 +91,12 @@ class Catalog:
         for tail in list(self.tails.values()):
             if not tail.listed:
                 yield from self._unlisted(tail)
+
+    def _new_tail(self, path: str, source: str, stat: os.stat_result, now_s: float) -> Tail:
+        tail = Tail(path, source, stat, now_s)
+        if self._walks == 1:
+            tail.replay_until = tail.size  # a power cut may have taken the records of what was shipped from the spool
+        return tail
 
     def _moved(self, tail: Tail, path: str) -> None:
         before = tail.name
@@ -245,6 +255,8 @@ class Catalog:
 
     def _standing(self, state: FileState, asking: Tail) -> Standing:
         owner = self._owners.get(state.origin)
+        if state.origin in self._unsure:
+            return Standing.ALIVE
         if owner is not None and (not owner.deleted or owner.size > state.offset):
             return Standing.ALIVE
         gone_s = self._gone_s.get(state.origin)
@@ -256,7 +268,10 @@ class Catalog:
         tail.state = state
         state.path = tail.name
         state.source = tail.source
+        state.replay_until = max(state.replay_until, tail.replay_until)
         self._owners[state.origin] = tail
+        self._gone_s.pop(state.origin, None)
+        self._unsure.discard(state.origin)
 
     # Step 3: contents that nothing holds -------------------------------------------------------------------------------
 
@@ -266,7 +281,14 @@ class Catalog:
             if state.origin in self._owners or state.finished:
                 continue
             self._gone_s.setdefault(state.origin, now_s)
-            tail = self._sibling(state, now_s)
+            try:
+                tail = self._sibling(state, now_s)
+            except OSError as error:
+                if state.origin not in self._unsure:
+                    log.warning("%s: what became of it cannot be told: %s; each walk looks again", state.path, error)
+                self._unsure.add(state.origin)
+                continue
+            self._unsure.discard(state.origin)
             if tail is not None:
                 yield tail
                 continue
@@ -276,17 +298,28 @@ class Catalog:
                 yield Lost(state, reason, state.size - state.offset)
 
     def _sibling(self, state: FileState, now_s: float) -> Tail | None:
-        """The rotated file that holds this content, by inode or by its marks."""
+        """The rotated file that holds this content, by inode or by its marks. Raises OSError when none is found, and one
+        that may be it cannot be read: no space for handles, no right, a disk that fails."""
+        trouble: OSError | None = None
         for path in (state.path, *siblings(state.path)):
             try:
                 stat = os.stat(path)
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                trouble = error
                 continue
             tail = self.tails.get((stat.st_dev, stat.st_ino))
             if tail is not None and tail.state is not None:
                 continue
-            tail = tail or Tail(path, state.source, stat, now_s)
-            if not self._opens(tail) or not self._is(state, tail):
+            tail = tail or self._new_tail(path, state.source, stat, now_s)
+            try:
+                found = self._is(state, tail)
+            except OSError as error:
+                found = False
+                if not isinstance(error, PermissionError) or stat.st_ino == state.inode:
+                    trouble = error
+            if not found:
                 if tail.inode not in self.tails:
                     tail.close()
                 continue
@@ -298,15 +331,16 @@ class Catalog:
             state.inode, state.generation = tail.inode[1], tail.generation
             self._hold(tail, state)
             return tail
+        if trouble is not None:
+            raise trouble
         return None
 
     def _is(self, state: FileState, tail: Tail) -> bool:
+        """Raises OSError."""
+        tail.look()
         if state.offset == 0:
             return (state.inode, state.generation) == (tail.inode[1], tail.generation)
-        try:
-            return bool(state.recent) and tail.size >= state.offset and tail.holds(*state.recent[-1])
-        except OSError:
-            return False
+        return bool(state.recent) and tail.size >= state.offset and tail.holds(*state.recent[-1])
 
     # Letting go --------------------------------------------------------------------------------------------------------
 

@@ -46,6 +46,10 @@ WALK_COST_FACTOR = 20
 """A walk of many files that notices trigger is not repeated before this many times its own duration has passed."""
 RECORD_ROOM = 64 << 10
 """What a record may take beyond its lines: header, checkpoint, and what incompressible data grows by."""
+TOLD_BYTES = 3 << 20
+TOLD_AFTER_S = 0.02
+"""While there is much to read the shipper is told once for so many bytes, or after so long: about a request's worth, and a
+quarter of the shipper's CPU."""
 
 
 class Reader:
@@ -84,7 +88,11 @@ class Reader:
         self._walk_wanted = True
         self._next_walk_s = 0.0
         self._noted_s = 0.0
+        self._more = False
+        self._untold_bytes = 0
+        self._told_s = 0.0
         self._stop_by_s = float("inf")
+        self._untold: list[wire.Loss] = []
         self.blocked = False
         """The spool, or its disk, is full."""
 
@@ -126,6 +134,8 @@ class Reader:
         """How long nothing has to be done if no notice comes."""
         if self.blocked:
             return FULL_WAIT_S
+        if self._more:
+            return 0.0
         now_s = time.monotonic()
         until = self._next_walk_s
         if self._walk_wanted:
@@ -233,12 +243,13 @@ class Reader:
     def _read_due(self) -> None:
         """A block of each file that is due, in turn, for as long as one flush interval."""
         end_s = time.monotonic() + self._config.flush_interval_s
-        while self._due and time.monotonic() < end_s:
+        self._more = bool(self._due)
+        while self._more and time.monotonic() < end_s:
             progress = False
             for tail in list(self._due.values()):
                 progress |= self._pull_safely(tail, final=False)
-            if not progress:
-                return
+            self._more = progress and bool(self._due)
+        self._tell()
 
     def _pull_safely(self, tail: Tail, *, final: bool) -> bool:
         try:
@@ -356,7 +367,15 @@ class Reader:
         if not reproducible:
             self._spool.sync()
         self._ledger.read(events, len(window) - start)
-        self._on_append()
+        self._untold_bytes += len(window) - start
+        if self._untold_bytes >= TOLD_BYTES or time.monotonic() - self._told_s >= TOLD_AFTER_S:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tell the shipper that there is something new, if there is."""
+        if self._untold_bytes:
+            self._untold_bytes, self._told_s = 0, time.monotonic()
+            self._on_append()
 
     def _next_id(self) -> str:
         self._records += 1
@@ -379,14 +398,20 @@ class Reader:
             )
             for state, reason, lost_bytes in lost
         )
-        if not losses:
-            return
         for loss in losses:
             log.error("%s: at least %d bytes lost from byte %d on: %s", loss.path, loss.lost_bytes, loss.offset, loss.reason)
             self._ledger.lost(loss.reason, loss.lost_bytes)
-        self._spool.append(
-            loss_record(losses, record_id=self._next_id(), agent=self._agent, scope=self._scope, observed_ns=now_ns)
-        )
+        self._untold += losses
+        if not self._untold:
+            return
+        told = tuple(self._untold)
+        try:
+            self._spool.append(
+                loss_record(told, record_id=self._next_id(), agent=self._agent, scope=self._scope, observed_ns=now_ns)
+            )
+        except StorageFull:
+            return  # the next walk tells; should the agent end before, the next start finds the loss again
+        self._untold.clear()
         self._spool.sync()
         self._on_append()
 
@@ -407,6 +432,7 @@ class Reader:
         if self.unread_bytes():
             self._spool.note_files()  # should they be gone at the next start, their bytes are known to be lost
         self._spool.sync()
+        self._tell()
 
 
 def _fields(source: Source) -> wire.Fields:

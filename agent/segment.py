@@ -142,12 +142,15 @@ class Recovery:
         self.acked: Position | None = None
         self._first_segment: int | None = None
 
+    def begin(self, segment: int) -> None:
+        """A segment comes next, whether or not any record in it is good: only the head of the first one needs no proof."""
+        if self._first_segment is None:
+            self._first_segment = segment
+
     def feed(self, record: wire.Record, segment: int) -> None:
         """Take one record of a segment into account. A payload that does not decode is ignored: its checksum was right, so
         a program wrote it that knew better, and nothing else depends on it."""
         kind = record.header.kind
-        if self._first_segment is None:
-            self._first_segment = segment
         try:
             if kind == wire.FILES:
                 self._files(segment, _head_of(decompress(record.payload, MAX_HEAD_BYTES)))

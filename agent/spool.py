@@ -71,8 +71,10 @@ class Spool:
         self._max_bytes = max_bytes
         self._disk = disk or Disk()
         self._lock = threading.RLock()
+        self._syncing = threading.RLock()
         self._sizes: dict[int, int] = {}
         self._damaged: list[tuple[int, Damage]] = []
+        self._last_cut = self._roll_first = False
         self._fd = -1
         self._read_fd = (-1, -1)
         self._synced = 0
@@ -95,13 +97,14 @@ class Spool:
         numbers = sorted(int(path.stem) for path in self.folder.glob("*" + SUFFIX) if path.stem.isdecimal())
         for number in numbers:
             self._sizes[number] = self._read_segment(number, last=number == numbers[-1], quiet=read_only)
-        self.fresh = not numbers
+        self.fresh = not numbers or bool(self._damaged)
         self._first = numbers[0] if numbers else 1
         self._last = numbers[-1] if numbers else 0
         if numbers and not read_only:
             self._fd = self._disk.open(self._path(self._last))
             if self._disk.size(self._fd) != self._sizes[self._last]:
                 self._disk.truncate(self._fd, self._sizes[self._last])
+                self.fresh = self._last_cut = True
             self._disk.sync(self._fd)  # a killed agent's last records may be in the page cache only
             self._synced = self._sizes[self._last]
         self._cursor = self._noted = self._start_of_unacked()
@@ -117,6 +120,7 @@ class Spool:
     def _read_segment(self, number: int, *, last: bool, quiet: bool) -> int:
         """Feed one segment to the recovery. Returns how many of its bytes count."""
         data = self._path(number).read_bytes()
+        self.recovery.begin(number)
         for item in scan(data, last=last):
             if isinstance(item, Damage):
                 log.log(
@@ -134,13 +138,13 @@ class Spool:
     def start(self, head: Callable[[], SpoolHead]) -> None:
         """Begin to append. ``head`` is asked for the state of every file whenever a segment begins."""
         self._head = head
-        if self._fd < 0 or self._sizes[self._last] == 0:
-            if self._fd >= 0:
-                self._disk.close(self._fd)
-                self._disk.remove(self._path(self._last))
-            self._create(max(self._last, 1))
-        elif self._damaged:
-            self._roll()  # heads behind the damage know of records that are gone; this one has the last word
+        if self._fd < 0:
+            self._create(1)
+        elif self._damaged or self._last_cut or not self._sizes[self._last]:
+            # Heads behind the damage know of records that are gone, a cut one does not know all: a new one has the last word.
+            self._roll_first = True
+            with contextlib.suppress(StorageFull):  # what is there can be shipped, which makes room
+                self._roll()
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:08d}{SUFFIX}"
@@ -164,7 +168,7 @@ class Spool:
             StorageFull: the disk is; nothing has changed, try again later.
         StorageFailed: it is not in the spool, and what was not synced may not be either.
         """
-        if self._sizes[self._last] >= self._segment_bytes:
+        if self._roll_first or self._sizes[self._last] >= self._segment_bytes:
             self._roll()
         self._write(record)
 
@@ -191,25 +195,26 @@ class Spool:
         Raises:
             StorageFailed: it is not. The pages of a failed sync are gone: all since the last good one is cut.
         """
-        with self._lock:
-            fd, number, end = self._fd, self._last, self._sizes[self._last]
-            if end == self._synced:
-                return
-        try:
-            self._disk.sync(fd)
-        except OSError as error:
-            self._cut(self._synced)
-            raise StorageFailed(f"{self._path(number)}: sync: {error.strerror}") from error
-        with self._lock:
-            if number == self._last:
-                self._synced = max(self._synced, end)
+        with self._syncing:  # one at a time: no segment is closed while it is being synced
+            with self._lock:
+                fd, end = self._fd, self._sizes[self._last]
+                if end == self._synced:
+                    return
+            try:
+                self._disk.sync(fd)
+            except OSError as error:
+                self._cut(self._synced)
+                raise StorageFailed(f"{self._path(self._last)}: sync: {error.strerror}") from error
+            self._synced = end
 
     def _roll(self) -> None:
         """Seal the segment and begin the next one. The old one is synced before the new one exists."""
-        self.sync()
-        old = self._fd
-        self._create(self._last + 1)
-        self._disk.close(old)
+        with self._syncing:
+            self.sync()
+            old = self._fd
+            self._create(self._last + 1)
+            self._disk.close(old)
+            self._roll_first = False
 
     def _create(self, number: int) -> None:
         path = self._path(number)
@@ -301,8 +306,10 @@ class Spool:
         with self._lock:
             for entry in entries:
                 self._outstanding.pop(entry.position, None)
-            low = self.low_water
-            done = [number for number in self._sizes if number < min(low.segment, self._last)]
+            end = min(self.low_water.segment, self._last)
+            if self._roll_first and self._damaged:
+                end = min(end, self._damaged[0][0])  # until a new head says so, only the damage tells what is missing
+            done = [number for number in self._sizes if number < end]
         for number in done:
             if self._read_fd[0] == number:
                 self._disk.close(self._read_fd[1])

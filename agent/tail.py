@@ -26,6 +26,8 @@ class Tail:
         self.state: FileState | None = None
         self.replaces = ""
         """Origin of the state that this one makes void, until a record has said so."""
+        self.replay_until = 0
+        """What is below may have been shipped before, whoever it turns out to be."""
         self.settled = False
         """The inode is an old acquaintance with new content: nothing to wait for before it counts as an instance."""
         self.listed = True

@@ -191,7 +191,7 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule(which=FRACTION, where=FRACTION, bit=st.integers(0, 7))
     def a_bit_flips(self, which: float, where: float, bit: int) -> None:
         self.spool.close()
-        paths = segments(self.folder)
+        paths = [path for path in segments(self.folder) if path.stat().st_size]
         path = paths[round(which * (len(paths) - 1))]
         data = bytearray(path.read_bytes())
         data[round(where * (len(data) - 1))] ^= 1 << bit

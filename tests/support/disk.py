@@ -10,8 +10,8 @@ from agent.disk import Disk
 
 
 class FakeDisk(Disk):
-    """Writes for real but never waits for the hardware. ``room_bytes`` limits what may still be written;
-    ``failing_syncs`` is how many syncs fail before they work again."""
+    """Writes for real but never waits for the hardware. ``room_bytes`` limits what may still be written, what is removed
+    or cut off gives room back; ``failing_syncs`` is how many syncs fail before they work again."""
 
     def __init__(self) -> None:
         self.room_bytes: int | None = None
@@ -45,6 +45,15 @@ class FakeDisk(Disk):
     def sync_folder(self, folder: Path) -> None:
         self.done.append("sync_folder")
 
+    def truncate(self, fd: int, length: int) -> None:
+        self._free(os.fstat(fd).st_size - length)
+        super().truncate(fd, length)
+
     def remove(self, path: Path) -> None:
         self.done.append(f"remove {path.name}")
+        self._free(path.stat().st_size if path.exists() else 0)
         super().remove(path)
+
+    def _free(self, length: int) -> None:
+        if self.room_bytes is not None:
+            self.room_bytes += length
