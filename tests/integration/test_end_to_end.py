@@ -45,6 +45,7 @@ class Writer(threading.Thread):
         self._numbers = range(first, LINES, FILES)
         self._random = random.Random(seed)
         self._pace = threading.Event()
+        path.touch()
         self._lock = threading.Lock()
         self._rotated = 0
 
@@ -64,6 +65,7 @@ class Writer(threading.Thread):
             for number in range(self._rotated, 0, -1):
                 self.path.with_name(f"{self.path.name}.{number}").rename(self.path.with_name(f"{self.path.name}.{number + 1}"))
             self.path.rename(self.path.with_name(f"{self.path.name}.1"))
+            self.path.touch()
             self._rotated += 1
 
 
