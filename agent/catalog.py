@@ -23,7 +23,7 @@ import msgspec
 from agent import identity
 from agent.discover import Found, siblings
 from agent.identity import BODY_AT, Candidate, FileState, Standing
-from agent.tail import Tail
+from agent.tail import Handles, Tail
 
 log = logging.getLogger("agent.files")
 
@@ -45,7 +45,14 @@ class Catalog:
     """States (contents) and tails (files on disk). ``fresh``: there was no state, all that is there may be known already."""
 
     def __init__(
-        self, scope: str, states: dict[str, FileState], tags: dict[str, int], *, fresh: bool, make_origin: Origins
+        self,
+        scope: str,
+        states: dict[str, FileState],
+        tags: dict[str, int],
+        *,
+        fresh: bool,
+        make_origin: Origins,
+        handles: Handles,
     ) -> None:
         self.scope = scope
         self.states = states
@@ -53,6 +60,7 @@ class Catalog:
         self.tails: dict[tuple[int, int], Tail] = {}
         self._fresh = fresh
         self._make_origin = make_origin
+        self._handles = handles
         self._owners: dict[str, Tail] = {}
         self._gone_s: dict[str, float] = {}
         self._unsure: set[str] = set()
@@ -93,7 +101,7 @@ class Catalog:
                 yield from self._unlisted(tail)
 
     def _new_tail(self, path: str, source: str, stat: os.stat_result, now_s: float) -> Tail:
-        tail = Tail(path, source, stat, now_s)
+        tail = Tail(path, source, stat, now_s, self._handles)
         if self._walks == 1:
             tail.replay_until = tail.size  # a power cut may have taken the records of what was shipped from the spool
         return tail
@@ -195,13 +203,25 @@ class Catalog:
         body = identity.body_of(front)
         body_id = identity.file_id(self.scope, tail.source, body, 0) if body is not None else ""
         new = Candidate(tail.name, size, key, body_id, tail.holds)
-        known = [state for state in self.states.values() if state.head == key]
+        known = [state for state in self.states.values() if state.head == key and not self._unlike(state, front)]
         settled = tail.settled or now_s - tail.first_seen_s >= identity.SETTLE_S
         verdict = identity.judge(new, known, lambda state: self._standing(state, tail), settled=settled)
         if isinstance(verdict, identity.New):
             self._begin(tail, head, key, body_id)
         elif isinstance(verdict, identity.Same):
             self._same(tail, verdict.known)
+
+    def _unlike(self, state: FileState, front: bytes) -> bool:
+        """Whether a known file begins differently. Only one that has not been read, so has no marks, is asked itself."""
+        owner = self._owners.get(state.origin)
+        if state.offset or owner is None:
+            return False
+        try:
+            other = owner.front(BODY_AT)
+        except OSError:
+            return False
+        common = min(len(front), len(other))
+        return front[:common] != other[:common]
 
     def _begin(self, tail: Tail, head: bytes, key: str, body_id: str) -> None:
         tag = self.tags.get(key, -1) + 1

@@ -252,7 +252,7 @@ def judge(
         if there is Standing.JUST_GONE:
             return Same(state)
         if there is Standing.ALIVE:
-            unread = state.offset == 0 < state.size  # it will be told apart, or not, once it has been read
+            unread = state.offset == 0 and min(new.size, state.size) >= BODY_AT  # read, it will prove a copy or not
             wait = wait or unread or not settled
     return Wait() if wait else New()
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -33,14 +34,14 @@ from agent.identity import BODY_AT, MARK_BYTES, FileState
 from agent.ledger import Ledger
 from agent.segment import Checkpoint, SpoolHead, encode_checkpoint, merge
 from agent.spool import Spool, loss_record
-from agent.tail import Tail
+from agent.tail import Handles, Tail
 
 log = logging.getLogger("agent.reader")
 
 ROTATED_IDLE_S = 60.0
 DELETED_IDLE_S = 10.0
-IDLE_CLOSE_S = 5.0
-"""A listed file that was read to its end is closed no sooner than this when handles run short: its bytes are synced by then."""
+OTHER_HANDLES = 40
+"""What the rest of the program opens: segments, connections, notices, the status socket."""
 FULL_WAIT_S = 0.2
 WALK_COST_FACTOR = 20
 """A walk of many files that notices trigger is not repeated before this many times its own duration has passed."""
@@ -76,7 +77,14 @@ class Reader:
         self._sources = {source.name: source for source in config.sources}
         self._globs = [discover.Globs(source.name, source.include, source.exclude) for source in config.sources]
         recovery = spool.recovery
-        self.catalog = Catalog(scope, recovery.states, recovery.tags, fresh=spool.fresh, make_origin=Origins())
+        self.catalog = Catalog(
+            scope,
+            recovery.states,
+            recovery.tags,
+            fresh=spool.fresh,
+            make_origin=Origins(),
+            handles=Handles(_handles(config.max_open_files)),
+        )
         self._watcher = discover.Watcher(polling=config.polling)
         self._stop = threading.Event()
         self._due: dict[tuple[int, int], Tail] = {}
@@ -107,8 +115,7 @@ class Reader:
 
     def unread_bytes(self) -> int:
         """What the files hold beyond their offsets, as last seen."""
-        tails = list(self.catalog.tails.values())
-        return sum(max(0, tail.size - tail.state.offset) for tail in tails if tail.state is not None)
+        return sum(tail.unread for tail in list(self.catalog.tails.values()))
 
     def run(self) -> None:
         """Until `stop`. Raises StorageFailed when the spool has to be opened anew."""
@@ -182,7 +189,6 @@ class Reader:
                 self._due[item.inode] = item
         self._write_losses(lost)
         self._finish_rotated(now_s)
-        self._close_idle(now_s)
         tails = self.catalog.tails.values()
         self._by_path = {path: tail for tail in tails for path in (tail.path, os.path.realpath(tail.path))}
         done_s = time.monotonic()
@@ -225,18 +231,6 @@ class Reader:
                 self._spool.sync()
                 log.info("%s: read to its end, %d bytes; closed", tail.name, tail.state.offset)
                 self.catalog.finish(tail, now_s, time.time_ns())
-
-    def _close_idle(self, now_s: float) -> None:
-        """Keep the number of handles bounded: the longest idle files are opened again when they change."""
-        opened = [tail for tail in self.catalog.tails.values() if tail.is_open]
-        surplus = len(opened) - self._config.max_open_files
-        if surplus <= 0:
-            return
-        for tail in sorted(opened, key=lambda tail: tail.grew_s):
-            read = tail.state is None or tail.size <= tail.state.offset
-            if surplus > 0 and tail.listed and read and now_s - tail.grew_s > IDLE_CLOSE_S:
-                tail.close()
-                surplus -= 1
 
     # Reading -----------------------------------------------------------------------------------------------------------
 
@@ -433,6 +427,22 @@ class Reader:
             self._spool.note_files()  # should they be gone at the next start, their bytes are known to be lost
         self._spool.sync()
         self._tell()
+
+
+def _handles(wanted: int) -> int:
+    """How many log files may be open at once: what is wanted, as far as the process may."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fit = max(allowed - OTHER_HANDLES, 1)
+    if allowed == resource.RLIM_INFINITY or wanted <= fit:
+        return wanted
+    log.warning(
+        "max_open_files is %d, but this process may open %d files: %d logs at once, in turns; raise its limit (ulimit -n, "
+        "LimitNOFILE) or lower max_open_files",
+        wanted,
+        allowed,
+        fit,
+    )
+    return fit
 
 
 def _fields(source: Source) -> wire.Fields:

@@ -97,14 +97,14 @@ class Spool:
         numbers = sorted(int(path.stem) for path in self.folder.glob("*" + SUFFIX) if path.stem.isdecimal())
         for number in numbers:
             self._sizes[number] = self._read_segment(number, last=number == numbers[-1], quiet=read_only)
-        self.fresh = not numbers or bool(self._damaged)
+        self.fresh = not numbers
         self._first = numbers[0] if numbers else 1
         self._last = numbers[-1] if numbers else 0
         if numbers and not read_only:
             self._fd = self._disk.open(self._path(self._last))
             if self._disk.size(self._fd) != self._sizes[self._last]:
                 self._disk.truncate(self._fd, self._sizes[self._last])
-                self.fresh = self._last_cut = True
+                self._last_cut = True
             self._disk.sync(self._fd)  # a killed agent's last records may be in the page cache only
             self._synced = self._sizes[self._last]
         self._cursor = self._noted = self._start_of_unacked()

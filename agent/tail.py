@@ -14,10 +14,34 @@ FRONT_BYTES = 65536
 _FS_IOC_GETVERSION = 0x80087601
 
 
+class Handles:
+    """The open files, not more than ``limit``: those that can be opened again by their path make room for the next one,
+    first those without unread bytes, of these the longest idle. Deleted and rotated files stay open."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._open: set[Tail] = set()
+
+    def add(self, tail: Tail) -> None:
+        self._open.add(tail)
+
+    def discard(self, tail: Tail) -> None:
+        self._open.discard(tail)
+
+    def make_room(self) -> None:
+        """Before one more is opened."""
+        if len(self._open) < self._limit:
+            return
+        spare = [tail for tail in self._open if tail.listed and not tail.deleted]
+        spare.sort(key=lambda tail: (tail.unread > 0, tail.grew_s))
+        for tail in spare[: max(1, self._limit // 4)]:
+            tail.close()
+
+
 class Tail:
     """A file by its inode, whatever its path is now. ``state`` is None until its content is known."""
 
-    def __init__(self, path: str, source: str, stat: os.stat_result, now_s: float) -> None:
+    def __init__(self, path: str, source: str, stat: os.stat_result, now_s: float, handles: Handles) -> None:
         self.path = path
         self.source = source
         self.inode = (stat.st_dev, stat.st_ino)
@@ -39,7 +63,13 @@ class Tail:
         """When a block was last taken."""
         self.grew_s = now_s
         self.error = ""
+        self._handles = handles
         self._fd = -1
+
+    @property
+    def unread(self) -> int:
+        """Bytes beyond the offset, as last seen; 0 while the content is not known."""
+        return max(0, self.size - self.state.offset) if self.state is not None else 0
 
     @property
     def name(self) -> str:
@@ -53,12 +83,14 @@ class Tail:
     def open(self) -> int:
         """The descriptor. Raises OSError; FileNotFoundError also when the path leads to another file by now."""
         if self._fd < 0:
+            self._handles.make_room()
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
             stat = os.fstat(fd)
             if (stat.st_dev, stat.st_ino) != self.inode:
                 os.close(fd)
                 raise FileNotFoundError(f"{self.name} is another file now")
             self._fd, self.generation = fd, _generation(fd)
+            self._handles.add(self)
         return self._fd
 
     def look(self) -> int:
@@ -67,8 +99,8 @@ class Tail:
         self.size, self.mtime_ns, self.deleted = stat.st_size, stat.st_mtime_ns, stat.st_nlink == 0
         return self.size
 
-    def front(self) -> bytes:
-        return os.pread(self.open(), FRONT_BYTES, 0)
+    def front(self, length: int = FRONT_BYTES) -> bytes:
+        return os.pread(self.open(), length, 0)
 
     def holds(self, position: int, crc: int) -> bool:
         """Whether a mark holds: see `agent.identity`."""
@@ -96,6 +128,7 @@ class Tail:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+            self._handles.discard(self)
 
 
 def _generation(fd: int) -> int:

@@ -5,13 +5,22 @@ Lines of a test differ from each other, so that a line with two IDs is a line st
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent import identity, reader, wire
+from agent.codec import decompress
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
+from tests.support.disk import FakeDisk
+from tests.support.reading import Reading, shipped, spooled
 from tests.support.sink import SinkProcess
+from tests.support.spooled import abandon, open_spool
 from tests.support.wait import until
 
 BODY_AT = 4096
@@ -311,7 +320,7 @@ def test_an_equal_job_log_written_while_the_agent_is_down_counts(agent: AgentPro
     (logs / "job.tmp").write_text("begin\nwork\nend\n")
     (logs / "job.tmp").rename(job)
     agent.start()
-    until(lambda: sink.seen().events >= 6, "the second day arrives", told=agent.log)
+    until(lambda: sink.seen().ids >= 6, "the second day arrives", told=agent.log)  # the first one may be sent again
     assert {text: len(ids) for text, ids in sink.seen().texts.items()} == {"begin": 2, "work": 2, "end": 2}
 
 
@@ -352,17 +361,6 @@ def test_a_copy_beside_a_large_file_is_not_sent(agent: AgentProcess, sink: SinkP
     assert sink.seen().events == 1001
 
 
-def test_two_short_files_with_equal_lines_are_two_after_a_while(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
-    """Nothing but time tells a copy below 4 KiB from a second file; then it is shipped: a copy can be recognised later."""
-    (logs / "a.log").write_text("started\n")
-    (logs / "b.log").write_text("started\n")
-    other = App(logs / "other.log", "other")
-    agent.start()
-    arrived(sink, ["started", *other.write(1)], told=agent)
-    assert len(sink.seen().texts["started"]) == 1
-    until(lambda: len(sink.seen().texts["started"]) == 2, "the second file counts", told=agent.log)
-
-
 def test_killed_again_and_again_while_the_app_writes(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
     app = App(logs / "app.log")
     rotations = 0
@@ -379,3 +377,192 @@ def test_killed_again_and_again_while_the_app_writes(agent: AgentProcess, sink: 
         agent.kill()
     agent.start()
     exactly_once(arrived(sink, app.lines, told=agent), app.lines)
+
+
+# With a reader in this process ----------------------------------------------------------------------------------------
+
+
+def test_look_alikes_that_differ_beyond_their_header_are_told_apart_in_one_walk(
+    tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "SETTLE_S", 3600.0)
+    apps = [App(logs / f"{number:02}.log", f"file {number}") for number in range(30)]
+    for app in apps:
+        app.append("# the same header in every file\n")
+        app.write(100)
+    assert all(app.path.stat().st_size > BODY_AT for app in apps)
+    with Reading(tmp_path / "spool", logs, rescan_interval_s=3600) as reading:
+        reading.has_read(30 * 101)
+    found = spooled(tmp_path / "spool")
+    assert len(found.pop("# the same header in every file")) == 30
+    assert {line: len(ids) for line, ids in found.items()} == {line: 1 for app in apps for line in app.lines}
+
+
+def test_two_short_files_with_equal_lines_are_two_after_a_while(
+    tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but time tells a copy below 4 KiB from a second file; then it is shipped: a copy can be recognised later."""
+    monkeypatch.setattr(identity, "SETTLE_S", 3600.0)
+    for name in "ab":
+        (logs / f"{name}.log").write_text("started\n")
+    with Reading(tmp_path / "spool", logs) as reading:
+        App(logs / "other.log").write(1)
+        reading.has_read(2)
+        assert reading.counts("read_events") == 2
+        monkeypatch.setattr(identity, "SETTLE_S", 0.0)
+        reading.has_read(3)
+    assert len(spooled(tmp_path / "spool")["started"]) == 2
+
+
+def test_a_file_whose_first_line_never_ends_holds_up_no_look_alike(
+    tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "SETTLE_S", 3600.0)
+    (logs / "a.log").write_text("x" * 2000)
+    (logs / "b.log").write_text("x" * 1500 + "\nsecond line\n")
+    with Reading(tmp_path / "spool", logs) as reading:
+        reading.has_read(2)
+        (logs / "c.log").write_text("x" * 2000 + "\n")
+        monkeypatch.setattr(identity, "SETTLE_S", 0.0)
+        reading.has_read(3)
+    assert set(spooled(tmp_path / "spool")) == {"x" * 1500, "second line", "x" * 2000}
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rotated and deleted files count as final at once."""
+    monkeypatch.setattr(reader, "ROTATED_IDLE_S", 0.0)
+    monkeypatch.setattr(reader, "DELETED_IDLE_S", 0.0)
+
+
+def finished(reading: Reading) -> Callable[[], bool]:
+    return lambda: any(state.finished for state in list(reading.reader.catalog.states.values()))
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("how", ["renamed", "deleted"])
+def test_a_file_that_goes_is_read_to_its_end_with_a_last_line_that_has_none(tmp_path: Path, logs: Path, how: str) -> None:
+    app = App(logs / "app.log")
+    with Reading(tmp_path / "spool", logs, segment_bytes=1 << 20) as reading:
+        app.write(10)
+        reading.has_read(10)
+        app.write(2000, width=1000)
+        app.append("without its end")
+        app.path.rename(logs / "app.log.1") if how == "renamed" else app.path.unlink()
+        until(finished(reading), "it is let go", told=lambda: reading.error)
+        assert not reading.reader.catalog.tails
+    records = all_records(tmp_path / "spool")
+    raw = b"".join(decompress(record.payload, record.header.raw_bytes) for record in records)
+    assert raw == "".join(f"{line}\n" for line in app.lines).encode() + b"without its end"
+    assert [bool(record.header.flags & wire.PARTIAL) for record in records] == [False] * (len(records) - 1) + [True]
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_file_that_goes_while_the_disk_is_full_is_not_let_go_before_it_is_read(tmp_path: Path, logs: Path) -> None:
+    app, disk = App(logs / "app.log"), FakeDisk()
+    with Reading(tmp_path / "spool", logs, disk) as reading:
+        app.write(10)
+        reading.has_read(10)
+        disk.room_bytes = 0
+        app.write(10)
+        until(lambda: reading.reader.blocked, "reading waits")
+        app.path.unlink()
+        other = App(logs / "other.log", "other")
+        other.write(1)
+        until(lambda: len(reading.reader.catalog.tails) == 2, "it walks")
+        assert not finished(reading)()
+        disk.room_bytes = None
+        until(finished(reading), "it is let go")
+        reading.has_read(21)
+        assert reading.counts("lost_bytes") == 0
+    assert set(spooled(tmp_path / "spool")) == {*app.lines, *other.lines}
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_last_line_without_its_end_waits_for_room_like_any_other(
+    tmp_path: Path, logs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, disk = App(logs / "app.log"), FakeDisk()
+    with Reading(tmp_path / "spool", logs, disk) as reading:
+        app.write(10)
+        reading.has_read(10)
+        disk.room_bytes = 0
+        app.append("without its end")
+        until(lambda: reading.reader.unread_bytes() == 15, "it is seen")
+        app.path.unlink()
+        until(lambda: "reading waits until there is room" in caplog.text, "it has tried")
+        assert not finished(reading)()
+        disk.room_bytes = None
+        until(finished(reading), "it is let go")
+    records = all_records(tmp_path / "spool")
+    assert decompress(records[-1].payload, records[-1].header.raw_bytes) == b"without its end"
+
+
+def all_records(folder: Path) -> list[wire.Record]:
+    spool = open_spool(folder)
+    found = list(shipped(spool))
+    abandon(spool)
+    return found
+
+
+def opens_fail(monkeypatch: pytest.MonkeyPatch, under: Path, number: int) -> tuple[threading.Event, list[str]]:
+    """Let opening files whose path begins so fail while the event is set; what has failed is in the list."""
+    opens, failing = os.open, threading.Event()
+    failed: list[str] = []
+
+    def sometimes(path: Any, *arguments: Any, **options: Any) -> int:
+        if failing.is_set() and str(path).startswith(str(under)):
+            failed.append(str(path))
+            raise OSError(number, os.strerror(number))
+        return opens(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", sometimes)
+    return failing, failed
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES])
+def test_a_file_that_cannot_be_read_for_a_while_is_no_loss_and_keeps_its_ids(
+    tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """After a start nothing is open, and for a while nothing can be opened: files are neither lost nor new."""
+    monkeypatch.setattr(identity, "SETTLE_S", 0.1)
+    small, large = App(logs / "small.log", "small"), App(logs / "large.log", "large")
+    apps = (small, large)
+    with Reading(tmp_path / "spool", logs) as reading:
+        for app in apps:
+            app.write(5 if app is small else 200)
+            app.append("without its end")
+        reading.has_read(205)
+        reading.spool.note_files()
+    for app in apps:
+        app.append(" which came later\n")
+        app.rename(logs / f"{app.name}.log.1")
+    failing, failed = opens_fail(monkeypatch, logs, number)
+    failing.set()
+    with Reading(tmp_path / "spool", logs) as reading:
+        until(lambda: len(failed) > 20, "it has tried to open them for several walks")
+        assert reading.error is None
+        failing.clear()
+        reading.has_read(2)
+        assert reading.counts("lost_bytes") == 0
+    found = spooled(tmp_path / "spool")
+    last = "without its end which came later"
+    assert len(found.pop(last)) == 2
+    assert {line: len(ids) for line, ids in found.items()} == {line: 1 for app in apps for line in app.lines}
+
+
+def test_a_short_look_alike_of_a_file_that_cannot_be_read_now_is_not_taken_for_it(
+    tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "SETTLE_S", 0.1)
+    app = App(logs / "app.log")
+    app.write(5)
+    with Reading(tmp_path / "spool", logs) as reading:
+        reading.has_read(5)
+    failing, failed = opens_fail(monkeypatch, app.path, errno.EIO)
+    failing.set()
+    with Reading(tmp_path / "spool", logs) as reading:
+        until(lambda: failed, "it has tried")
+        (logs / "twin.log").write_bytes(app.path.read_bytes())
+        reading.has_read(5)
+    assert [len(ids) for ids in spooled(tmp_path / "spool").values()] == [2] * 5

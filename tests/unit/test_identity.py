@@ -282,6 +282,21 @@ def test_rule_5_while_both_are_there_nothing_is_decided_until_they_have_settled(
     assert judged(candidate(content), known(content, 640), settled=True) == New()
 
 
+@pytest.mark.parametrize("settled", [True, False])
+def test_a_possible_copy_of_a_file_that_has_not_been_read_waits_until_it_has_been(settled: bool) -> None:
+    """What is known of it then proves a copy or not; a copy taken for a file of its own is every line twice."""
+    content = a_log(100)
+    assert judged(candidate(content), known(content, 0), settled=settled) == Wait()
+
+
+def test_a_short_look_alike_of_a_file_that_has_not_been_read_waits_no_longer_than_others() -> None:
+    """That file may stay as it is for ever, a first line without its end for instance."""
+    content = a_log(10)
+    assert judged(candidate(content), known(content, 0)) == Wait()
+    assert judged(candidate(content), known(content, 0), settled=True) == New()
+    assert judged(candidate(a_log(100)), known(content, 0), settled=True) == New()
+
+
 def test_short_files_are_told_apart_as_soon_as_they_differ() -> None:
     """By the ladder, although neither has a mark where the shorter one ends."""
     content = a_log(10)
