@@ -220,17 +220,11 @@ def _naming(options: argparse.Namespace, path: Path) -> tuple[str, str, FileStat
     recorded = kept.recovery.scope if kept else ""
     matching = [found.source for found in discover.find(_globs(config)) if found.path == str(path)]
     source = options.source or (matching or [config.sources[0].name])[0]
-    state = _state_of(path, kept) if not options.scope else None
-    return options.scope or scope.resolve(recorded, config.scope, os.environ).value, source, state
-
-
-def _state_of(path: Path, kept: Spool | None) -> FileState | None:
     try:
-        inode = path.stat().st_ino
+        state = naming.known_as(path, source, kept.recovery.states.values()) if kept and not options.scope else None
     except OSError:
-        return None
-    states = kept.recovery.states.values() if kept else ()
-    return next((state for state in reversed(list(states)) if state.inode == inode and state.path == str(path)), None)
+        state = None  # said when the file is read
+    return options.scope or scope.resolve(recorded, config.scope, os.environ).value, source, state
 
 
 def _print_json(value: object) -> None:

@@ -118,11 +118,22 @@ class Catalog:
         if not self._opens(tail):
             return
         for state in reversed(states):
-            if state.generation == tail.generation and not state.gone_ns and state.origin not in self._owners:
-                self._hold(tail, state)
-                with contextlib.suppress(OSError):  # what cannot be read now is compared before it is read
-                    self.check(tail)
-                return
+            if state.generation != tail.generation or state.origin in self._owners:
+                continue
+            if state.gone_ns and not self._is_back(state, tail):
+                continue
+            state.gone_ns, state.finished = 0, False
+            self._hold(tail, state)
+            with contextlib.suppress(OSError):  # what cannot be read now is compared before it is read
+                self.check(tail)
+            return
+
+    def _is_back(self, state: FileState, tail: Tail) -> bool:
+        """Whether a content that was given up lies in its inode again: a folder that was away, a file moved out and back."""
+        try:
+            return self._is(state, tail)
+        except OSError:
+            return False
 
     def _unlisted(self, tail: Tail) -> Iterator[Tail]:
         """A file that no source matches any more: renamed out of the globs, deleted, or gone unread."""

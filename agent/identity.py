@@ -240,7 +240,7 @@ def judge(
     wait = False
     for state in sorted(known, key=lambda state: -state.offset):
         common = min(new.size, state.offset)
-        if state.head != new.head or not _agrees(state, common, new.holds):
+        if state.head != new.head or not agrees(state, common, new.holds):
             continue
         if common >= BODY_AT:
             if state.body_id == new.body_id:
@@ -257,7 +257,7 @@ def judge(
     return Wait() if wait else New()
 
 
-def _agrees(state: FileState, common: int, holds: Holds) -> bool:
+def agrees(state: FileState, common: int, holds: Holds) -> bool:
     """Whether every mark of the state up to ``common`` holds, and the highest rung of its ladder."""
     rung = min(common // RUNG_BYTES, len(state.ladder) // 4)
     if rung and not holds(rung * RUNG_BYTES, int.from_bytes(state.ladder[rung * 4 - 4 : rung * 4], "little")):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -19,7 +21,7 @@ class NamedEvent(NamedTuple):
 
 
 def events(path: Path, *, scope: str, source: str, state: FileState | None = None) -> Iterator[NamedEvent]:
-    """Every complete line of a file.
+    """Every complete line of a file, and the last one without its newline if the agent has finished with the file.
 
     Args:
         path: a plain file.
@@ -33,21 +35,43 @@ def events(path: Path, *, scope: str, source: str, state: FileState | None = Non
     with path.open("rb") as file:
         front = file.read(FRONT_BYTES)
         head = identity.head_of(front)
-        if head is None:
+        if head is None and not (state and state.finished):
             return
+        head = head or b""
         body = identity.body_of(front)
         head_id = state.head_id if state else identity.file_id(scope, source, head, 0)
         body_id = (state and state.body_id) or identity.file_id(scope, source, body or b"", 0)
-        for offset, block in _blocks(file):
+        final = state is not None and state.finished
+        for offset, block in _blocks(file, final=final):
             yield from _lines(block, offset, head_id if offset < BODY_AT else body_id)
 
 
-def _blocks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+def known_as(path: Path, source: str, states: Iterable[FileState]) -> FileState | None:
+    """The state that speaks of this file's content, by its marks: also of a copy, which has no state of its own."""
+    with path.open("rb") as file:
+        head = identity.head_of(file.read(FRONT_BYTES))
+        stat = os.fstat(file.fileno())
+
+        def holds(position: int, crc: int) -> bool:
+            start = max(0, position - identity.MARK_BYTES)
+            return zlib.crc32(os.pread(file.fileno(), position - start, start)) == crc
+
+        key = identity.head_key(source, head) if head is not None else ""
+        fit = [
+            state
+            for state in states
+            if (state.head == key or state.inode == stat.st_ino)
+            and identity.agrees(state, min(stat.st_size, state.offset), holds)
+        ]
+    return max(fit, key=lambda state: (state.inode == stat.st_ino, min(stat.st_size, state.offset)), default=None)
+
+
+def _blocks(file: BinaryIO, *, final: bool) -> Iterator[tuple[int, bytes]]:
     offset = 0
     while True:
         file.seek(offset)
         buf = file.read(BLOCK_BYTES)
-        cut = cut_block(buf, 0, len(buf), offset)
+        cut = cut_block(buf, 0, len(buf), offset, final=final)
         if cut is None:
             return
         yield offset, buf[: cut.length]

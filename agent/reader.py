@@ -326,11 +326,10 @@ class Reader:
     ) -> None:
         source = self._sources[tail.source]
         offset, to = state.offset, window_at + len(window)
-        if offset >= BODY_AT and not state.body_id:
-            body = identity.body_of(tail.front())
-            state.body_id = identity.file_id(self._scope, tail.source, body or b"", 0)
         change = msgspec.structs.replace(state, marks={}, recent=[])
         identity.advance(change, window, window_at, to)
+        if not window_at and to >= BODY_AT:  # known from now on, also if nothing is ever appended
+            change.body_id = identity.file_id(self._scope, tail.source, bytes(window[:BODY_AT]), 0)
         reproducible = not (partial or (state.tag and offset < BODY_AT))
         flags = wire.REPLAY * (offset < state.replay_until) | wire.REPRODUCIBLE * reproducible | wire.PARTIAL * partial
         header = wire.Header(

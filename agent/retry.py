@@ -23,7 +23,8 @@ STOPPED_RETRY_S = 30.0
 """How often a refused key is tried again: somebody may have mended it."""
 LONGEST_RETRY_AFTER_S = 3600.0
 ATTEMPTS_BEFORE_SPLIT = 5
-"""A run that fails this often while others pass may hold one poisonous record."""
+"""A run that fails this often may hold one poisonous record: its records are sent apart. One record alone is set aside only
+if others pass meanwhile."""
 
 
 class Delivered(msgspec.Struct, frozen=True):

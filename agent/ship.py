@@ -112,7 +112,7 @@ class Shipper:
                 isinstance(decision, retry.RetryAfter)
                 and decision.suspicious
                 and attempt >= retry.ATTEMPTS_BEFORE_SPLIT
-                and self._passes > passes
+                and (len(entries) > 1 or self._passes > passes)
             )
             if isinstance(decision, retry.Delivered):
                 if not (trouble := self._settle(entries, decision.answer)):

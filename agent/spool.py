@@ -98,6 +98,13 @@ class Spool:
         for number in numbers:
             self._sizes[number] = self._read_segment(number, last=number == numbers[-1], quiet=read_only)
         self.fresh = not numbers
+        if numbers and numbers[-1] - numbers[0] + 1 != len(numbers):
+            log.log(
+                logging.DEBUG if read_only else logging.WARNING,
+                "%s: segments are missing between %d and %d; the lines in them are read again",
+                self.folder, numbers[0], numbers[-1],
+            )  # fmt: skip
+            self._last_cut = True
         self._first = numbers[0] if numbers else 1
         self._last = numbers[-1] if numbers else 0
         if numbers and not read_only:
@@ -263,10 +270,11 @@ class Spool:
             number, at = self._cursor
             with self._lock:
                 end, last = self._sizes.get(number, 0), self._last
+                following = min((n for n in self._sizes if n > number), default=number)
             if at >= end:
                 if number >= last:
                     return
-                self._cursor = Position(min(n for n in self._sizes if n > number), 0)
+                self._cursor = Position(following, 0)
                 continue
             record = self._read_record(number, at, end)
             if record is None or record.header.kind not in wire.SHIPPED_KINDS:

@@ -566,3 +566,34 @@ def test_a_short_look_alike_of_a_file_that_cannot_be_read_now_is_not_taken_for_i
         (logs / "twin.log").write_bytes(app.path.read_bytes())
         reading.has_read(5)
     assert [len(ids) for ids in spooled(tmp_path / "spool").values()] == [2] * 5
+
+
+def test_a_file_that_stopped_growing_beyond_4096_is_known_in_its_copy(
+    logs: Path, sink: SinkProcess, agent: AgentProcess
+) -> None:
+    app = App(logs / "app.log")
+    agent.configure(sources=[{"name": "app", "include": [f"{logs}/*.log*"]}])
+    agent.start()
+    app.write(10, width=99)
+    arrived(sink, app.lines, told=agent)
+    app.write(31, width=99)
+    arrived(sink, app.lines, told=agent)
+    agent.settle()
+    app.copytruncate(logs / "app.log.1")
+    agent.logged("holds other content now")
+    app.write(1)
+    exactly_once(arrived(sink, app.lines, told=agent), app.lines)
+
+
+def test_a_folder_that_was_away_comes_back_with_the_same_files(logs: Path, sink: SinkProcess, agent: AgentProcess) -> None:
+    app = App(logs / "app.log")
+    app.write(5)
+    agent.start()
+    arrived(sink, app.lines, told=agent)
+    agent.stop()
+    logs.rename(logs.with_name("away"))
+    agent.start()
+    agent.settle()
+    logs.with_name("away").rename(logs)
+    app.write(1)
+    exactly_once(arrived(sink, app.lines, told=agent), app.lines)
