@@ -9,7 +9,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports.zstd import ZstdCompressor, ZstdDecompressor, ZstdError
 
-__all__ = ["LEVEL", "ZstdError", "compress", "decompress"]
+__all__ = ["LEVEL", "ZstdError", "compress", "compress_aside", "decompress"]
 
 LEVEL = 1
 """A log line costs 8 times less to send at level 1; higher levels cost more CPU than the agent spends on all else."""
@@ -20,6 +20,11 @@ _compressor = ZstdCompressor(level=LEVEL)
 def compress(data: bytes | bytearray | memoryview) -> bytes:
     """One zstd frame. The context is reused: it is 1 MiB, and making one costs more than a small block. One thread only."""
     return _compressor.compress(data, ZstdCompressor.FLUSH_FRAME)
+
+
+def compress_aside(data: bytes) -> bytes:
+    """One zstd frame, from any thread: for what is rarely made."""
+    return ZstdCompressor(level=LEVEL).compress(data, ZstdCompressor.FLUSH_FRAME)
 
 
 def decompress(frame: bytes | memoryview, limit: int) -> bytes:

@@ -89,6 +89,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What reading and sending may hold at once, besides the program itself."""
     max_open_files: Annotated[int, msgspec.Meta(ge=8, le=100_000)] = 256
     shutdown_timeout_s: Seconds = 20.0
+    heartbeat_interval_s: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 30.0
+    """How often the collector is told how this agent is doing; 0: never."""
     spool: SpoolConfig = SpoolConfig()
     log: Log = Log()
 

@@ -26,6 +26,7 @@ from agent import scope as scopes
 from agent import status
 from agent.config import Config, runs_in_flight
 from agent.errors import StateRefused, StorageFailed
+from agent.heartbeat import Heartbeats
 from agent.ledger import Ledger
 from agent.reader import Reader
 from agent.retry import backoff
@@ -36,6 +37,8 @@ log = logging.getLogger("agent")
 
 LOCK = "lock"
 SPOOL = "spool"
+GOODBYE_S = 1.0
+"""How long a stop may take for the last heartbeat's sake."""
 
 
 async def run(config: Config, *, final_status: Path | None = None) -> int:
@@ -92,11 +95,12 @@ async def _session(config: Config, ledger: Ledger, stop: asyncio.Event, final_st
     loop = asyncio.get_running_loop()
     failed: asyncio.Future[Any] = loop.create_future()
 
+    agent = config.name or socket.gethostname()
     reader = Reader(
         config,
         spool,
         scope=scope.value,
-        agent=config.name or socket.gethostname(),
+        agent=agent,
         ledger=ledger,
         on_append=_Waker(loop, shipper.wake),
         tenant_id=lambda: ledger.tenant_id,
@@ -108,6 +112,14 @@ async def _session(config: Config, ledger: Ledger, stop: asyncio.Event, final_st
         def snapshot() -> dict[str, Any]:
             return status.snapshot(reader, spool, ledger, scope, pid=os.getpid())
 
+        if config.heartbeat_interval_s:
+            shipper.heartbeats = Heartbeats(
+                snapshot,
+                lambda: {"unsynced_bytes": spool.unsynced_bytes, "quarantined": len(shipper.quarantine.records())},
+                agent=agent,
+                scope=scope.value,
+                interval_s=config.heartbeat_interval_s,
+            )
         async with status.served(state, snapshot):
             await _follow(config, spool, reader, shipper, failed, stop)
         if final_status is not None:
@@ -144,6 +156,8 @@ async def _follow(
             drained: asyncio.Future[Any] = asyncio.ensure_future(shipper.drained())
             left_s = max(0.0, deadline_s - time.monotonic())
             await asyncio.wait([failed, shipping, drained], timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            if drained.done() and shipper.heartbeats is not None and not shipping.done():
+                await shipper.heartbeats.goodbye(GOODBYE_S)
             drained.cancel()
     finally:
         reader.stop(within_s=0.0)

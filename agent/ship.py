@@ -4,6 +4,7 @@ Promises:
 - The bytes of a run are those of the spool, and the same on every try. What may have been received before says so.
 - Only `agent.retry` decides what an answer means; this module obeys. A run leaves the spool with its ack, never before.
 - A few requests are in flight; none of them waits for another. A success wakes those that wait to try again.
+- Heartbeats go on a connection of their own and wait for nothing.
 - A refused key stops the sending and is tried again at intervals; reading goes on.
 """
 
@@ -14,6 +15,7 @@ import logging
 import ssl
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -21,6 +23,7 @@ import aiohttp
 
 from agent import retry, wire
 from agent.deadletter import RETRY_S, DeadLetters, Quarantine
+from agent.heartbeat import Heartbeats
 from agent.ledger import Ledger
 from agent.logs import Fault
 from agent.segment import Position
@@ -32,6 +35,7 @@ MAX_ANSWER_BYTES = 16 << 20
 MAX_RUN_RAW_BYTES = 7 << 19
 """What one request may be when inflated: a fraction of what a collector lets one tenant keep waiting."""
 CONNECT_TIMEOUT_S = 5.0
+HEARTBEAT_TIMEOUT_S = 10.0
 
 
 class Shipper:
@@ -54,7 +58,7 @@ class Shipper:
         self._spool = spool
         self._ledger = ledger
         self._dead_letters = DeadLetters(state)
-        self._quarantine = Quarantine(state)
+        self.quarantine = Quarantine(state)
         self._url = url.rstrip("/") + wire.BLOCKS_PATH
         self._headers = {"X-API-Key": api_key, "Content-Type": wire.RUN_TYPE}
         self._ca_file = ca_file
@@ -67,6 +71,8 @@ class Shipper:
         self._passes = 0
         self._fault = Fault(log, "sending")
         self._idle = asyncio.Event()
+        self.heartbeats: Heartbeats | None = None
+        """Sent beside the runs, if there are any."""
 
     def wake(self) -> None:
         """The spool has something new."""
@@ -75,7 +81,7 @@ class Shipper:
     async def run(self) -> None:
         """Until cancelled."""
         context = ssl.create_default_context(cafile=self._ca_file) if self._ca_file else True
-        connector = aiohttp.TCPConnector(limit=self._in_flight + 1, ssl=context, keepalive_timeout=60)
+        connector = aiohttp.TCPConnector(limit=self._in_flight + 2, ssl=context, keepalive_timeout=60)
         async with (
             aiohttp.ClientSession(connector=connector, timeout=self._timeout, auto_decompress=True) as session,
             asyncio.TaskGroup() as group,
@@ -83,6 +89,8 @@ class Shipper:
             for _ in range(self._in_flight):
                 group.create_task(self._work(session))
             group.create_task(self._retry_quarantined(session))
+            if self.heartbeats is not None:
+                group.create_task(self.heartbeats.run(partial(self._post_heartbeat, session)))
 
     async def drained(self) -> None:
         """Return when everything in the spool has its outcome."""
@@ -135,7 +143,7 @@ class Shipper:
                 await self._deliver(session, (entry,), replay=True)
             return True
         try:
-            kept = self._quarantine.add(entries[0])
+            kept = self.quarantine.add(entries[0])
         except OSError as error:
             reason, kept = f"{reason}; quarantine: {error.strerror}", False
         if not kept:
@@ -160,6 +168,14 @@ class Shipper:
                 return retry.judge(response.status, found, answer, expected, self._ledger.tenant_id)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return retry.RetryAfter(f"{self._url}: {type(error).__name__}: {error}".rstrip(": "))
+
+    async def _post_heartbeat(self, session: aiohttp.ClientSession, run: bytes) -> None:
+        """Once, whatever becomes of it."""
+        timeout = aiohttp.ClientTimeout(total=HEARTBEAT_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
+        async with session.post(self._url, data=run, headers=self._headers, allow_redirects=False, timeout=timeout) as response:
+            await _read(response)
+            if response.status != 200:
+                log.debug("a heartbeat was answered HTTP %d", response.status)
 
     def _settle(self, entries: tuple[Entry, ...], answer: wire.Answer) -> str:
         """Keep what was refused, then let go of the run. Returns why that was not possible, if it was not."""
@@ -209,7 +225,7 @@ class Shipper:
     async def _retry_quarantined(self, session: aiohttp.ClientSession) -> None:
         while True:
             await asyncio.sleep(RETRY_S)
-            for path in self._quarantine.records():
+            for path in self.quarantine.records():
                 try:
                     await self._retry_one(session, path)
                 except (OSError, wire.BadRecord) as error:
@@ -226,7 +242,7 @@ class Shipper:
             log.error("record %s stays in the quarantine: %s", entry.header.record_id, trouble)
             return
         self._ledger.acked(entry.header, outcome)
-        self._quarantine.remove(path)
+        self.quarantine.remove(path)
         log.info("record %s left the quarantine: delivered", entry.header.record_id)
 
 

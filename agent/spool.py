@@ -164,6 +164,12 @@ class Spool:
         with self._lock:
             return sum(self._sizes.values())
 
+    @property
+    def unsynced_bytes(self) -> int:
+        """What was appended and may be in the page cache only."""
+        with self._lock:
+            return max(0, self._sizes.get(self._last, 0) - self._synced)
+
     def room(self, length: int) -> bool:
         """Whether a record of ``length`` bytes may be appended now. False is backpressure: wait for acks."""
         return self.size_bytes + length <= self._max_bytes

@@ -31,7 +31,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -46,6 +46,8 @@ MAX_HEADER_BYTES = 1 << 20
 """A longer header is damage, not data."""
 MAX_RAW_BYTES = 4 << 20
 """Longest payload after decompression; a reader never inflates more than this for one record."""
+MAX_HEARTBEAT_BYTES = 256 << 10
+"""Longest heartbeat after decompression; it names the files that are furthest behind."""
 MAX_PAYLOAD_BYTES = MAX_RAW_BYTES + (64 << 10)
 """Longest payload as sent: incompressible data grows a little in a zstd frame."""
 
@@ -60,11 +62,14 @@ DATA = 1
 """Lines of one file."""
 LOSS = 2
 """What could not be kept: payload is a zstd frame of msgpack ``list[Loss]``."""
+HEARTBEAT = 3
+"""How the agent is doing: payload is a zstd frame of a msgpack `Heartbeat`. Has no events, never lies in a spool, and is
+alone in its run: a collector that does not know it refuses that run, and nothing else."""
 FILES = 16
 """Spool only: the state of every file, at the front of each segment."""
 ACKED = 17
 """Spool only: how far the collector's acks have come."""
-SHIPPED_KINDS = frozenset((DATA, LOSS))
+SHIPPED_KINDS = frozenset((DATA, LOSS, HEARTBEAT))
 
 # Header flags.
 REPLAY = 1
@@ -158,6 +163,56 @@ class Loss(msgspec.Struct, frozen=True, array_like=True):
 LOSS_REASONS = ("cut_before_read", "deleted_before_read", "spool_record_damaged", "quarantined", "line_without_end")
 
 
+Amount = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+Duration = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+
+
+class FileHealth(msgspec.Struct, frozen=True, array_like=True):
+    """How far a file has come; offsets count bytes of the source file."""
+
+    path: str
+    source: str
+    size: Amount
+    read: Amount
+    acked: Amount | None
+    """None: nothing of it was acknowledged since the agent started."""
+    lag_bytes: Amount
+    """In the file and not acknowledged; while ``acked`` is None: not read."""
+    lag_s: Duration
+    """How long the oldest byte that is not acknowledged has been there, to a few seconds."""
+    state: str = "followed"
+    error: str = ""
+
+
+class Heartbeat(msgspec.Struct, frozen=True, array_like=True):
+    """How an agent is doing. Counts are since its start."""
+
+    version: str
+    uptime_s: Duration = 0.0
+    stopping: bool = False
+    """The last one: its silence is meant."""
+    sending: str = ""
+    reading: str = ""
+    """How sending and reading go, in words: ok, or why not."""
+    spool_bytes: Amount = 0
+    unsynced_bytes: Amount = 0
+    """In the spool, not on disk yet."""
+    held_bytes: Amount = 0
+    """Read and not acknowledged."""
+    lag_bytes: Amount = 0
+    lag_s: Duration = 0.0
+    """Of all files together; of the one furthest behind."""
+    quarantined: Amount = 0
+    """Records set aside for now."""
+    rejected_events: Amount = 0
+    lost_bytes: Amount = 0
+    losses: dict[str, Amount] = {}
+    """Lost bytes by reason."""
+    files_total: Amount = 0
+    files: tuple[FileHealth, ...] = ()
+    """Those furthest behind."""
+
+
 class EventOutcome(msgspec.Struct, frozen=True):
     """An event of a record that was neither accepted nor a duplicate."""
 
@@ -218,6 +273,8 @@ _encode_header = msgspec.msgpack.Encoder().encode
 _decode_header = msgspec.msgpack.Decoder(Header).decode
 _encode_losses = msgspec.msgpack.Encoder().encode
 _decode_losses = msgspec.msgpack.Decoder(tuple[Loss, ...]).decode
+_encode_heartbeat = msgspec.msgpack.Encoder().encode
+_decode_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode
 
 
 def encode_record(header: Header, payload: bytes) -> bytes:
@@ -288,6 +345,16 @@ def encode_losses(losses: tuple[Loss, ...]) -> bytes:
 def decode_losses(raw: bytes) -> tuple[Loss, ...]:
     """Raises msgspec.DecodeError for anything but what `encode_losses` makes."""
     return _decode_losses(raw)
+
+
+def encode_heartbeat(heartbeat: Heartbeat) -> bytes:
+    """Payload of a `HEARTBEAT` record, before compression."""
+    return _encode_heartbeat(heartbeat)
+
+
+def decode_heartbeat(raw: bytes) -> Heartbeat:
+    """Raises msgspec.DecodeError for anything but what `encode_heartbeat` makes."""
+    return _decode_heartbeat(raw)
 
 
 def event_id(file_id: str, offset: int, event: bytes | memoryview) -> str:

@@ -25,19 +25,43 @@ import msgspec
 from aiohttp import web
 
 from agent import wire
-from collector import ingest, operations, registration, schema, search, tenants
+from collector import (
+    allowance,
+    buckets,
+    caller,
+    event_by_id,
+    events,
+    ingest,
+    openapi,
+    operations,
+    registration,
+    reports,
+    schema,
+    search,
+    tenants,
+)
+from collector.agents import Agents
 from collector.auth import AdminGate, Keyring
+from collector.caretaker import Caretaker
 from collector.config import Config
 from collector.errors import HTTP_CODES, Body, ConfigError, Envelope, Reply, StoreAway, StoreError, answer_of
+from collector.flusher import Flusher
 from collector.intake import Intake
+from collector.keys import KeyUses
 from collector.log import ACCESS, fields
 from collector.metrics import Metrics
+from collector.outcomes_log import OutcomesLog
 from collector.parts import (
     ADMIN_GATE,
+    AGENTS,
     CONFIG,
     INTAKE,
+    KEY_USES,
     KEYRING,
     METRICS,
+    OUTCOMES,
+    PLACES,
+    QUOTA,
     READINESS,
     REGISTERING,
     REQUEST_ID,
@@ -45,11 +69,14 @@ from collector.parts import (
     TENANT_ID,
     THREADS,
     TURNSTILE,
+    USAGE,
     WRITER,
     Readiness,
 )
+from collector.quota import Quota
 from collector.store import Store
-from collector.turnstile import Turnstile
+from collector.turnstile import Places, Turnstile
+from collector.usage import Usage
 from collector.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -65,11 +92,12 @@ WATCH_INTERVAL_S = 2.0
 
 def build(config: Config) -> web.Application:
     """The application, not yet started."""
-    app = web.Application(middlewares=[surround], client_max_size=registration.MAX_BODY_BYTES)
+    app = web.Application(middlewares=[surround, caller.leaving], client_max_size=registration.MAX_BODY_BYTES)
     app[CONFIG] = config
     app[METRICS] = Metrics()
     app[READINESS] = Readiness()
     app[TURNSTILE] = Turnstile(config.store.readers - 1, config.store.query_timeout_s)
+    app[PLACES] = Places()
     app[REGISTERING] = asyncio.Lock()
     app[ADMIN_GATE] = AdminGate(config.admin_token, app[METRICS])
     app[INTAKE] = Intake(
@@ -77,7 +105,8 @@ def build(config: Config) -> web.Application:
         tenant_share=config.writer.tenant_share,
         retry_after_s=config.writer.retry_after_s,
     )
-    app.cleanup_ctx.extend((_threads, _store, _schema, _writer))
+    app.cleanup_ctx.extend((_threads, _store, _schema, _tenants, _quota, _reports, _writer))
+    app.on_response_prepare.append(caller.say_budget)
     app.router.add_routes(
         [
             web.get("/", operations.get_root),
@@ -85,10 +114,20 @@ def build(config: Config) -> web.Application:
             web.get("/readyz", operations.get_readyz),
             web.get("/metrics", operations.get_metrics),
             web.post(wire.BLOCKS_PATH, ingest.post_blocks),
+            web.post(events.EVENTS_PATH, events.post_event),
+            web.post(events.BATCH_PATH, events.post_batch),
             web.get("/api/v1/ingestion/events/search", search.get_events),
-            web.get("/api/v1/ingestion/stats", search.get_stats),
-            web.post("/api/v1/auth/register/tenant", registration.post_tenant),
-            web.get("/api/v1/tenants", registration.get_tenants),
+            web.get(f"{events.EVENTS_PATH}/types", event_by_id.get_types),
+            web.get(f"{events.EVENTS_PATH}/severities", event_by_id.get_severities),
+            web.get(f"{events.EVENTS_PATH}/{{event_id:[^/]+}}", event_by_id.get_event),
+            web.delete(f"{events.EVENTS_PATH}/{{event_id:[^/]+}}", event_by_id.delete_event),
+            web.get("/api/v1/ingestion/stats", reports.get_stats),
+            web.get("/api/v1/ingestion/outcomes", reports.get_outcomes),
+            web.get("/api/v1/ingestion/agents", reports.get_agents),
+            web.get("/api/v1/ingestion/health", operations.get_health),
+            web.get("/api/v1/openapi.json", openapi.get_openapi),
+            web.get(allowance.PATH, allowance.get_rate_limit),
+            *registration.routes(),
         ]
     )
     return app
@@ -101,7 +140,8 @@ async def _threads(app: web.Application) -> AsyncIterator[None]:
 
 async def _store(app: web.Application) -> AsyncIterator[None]:
     store = app[STORE] = await Store.open(app[CONFIG].store)
-    app[KEYRING] = Keyring(partial(tenants.find_key, store), app[METRICS])
+    app[KEY_USES] = KeyUses()
+    app[KEYRING] = Keyring(partial(tenants.find_key, store), app[METRICS], used=app[KEY_USES].note)
     yield
     await store.close()
 
@@ -117,6 +157,32 @@ async def _schema(app: web.Application) -> AsyncIterator[None]:
     watch.cancel()
     with suppress(asyncio.CancelledError):
         await watch
+
+
+async def _tenants(app: web.Application) -> AsyncIterator[None]:
+    caretaker = Caretaker(app[STORE], app[KEYRING], app[KEY_USES], app[CONFIG])
+    await caretaker.start()
+    yield
+    await caretaker.stop()
+
+
+async def _quota(app: web.Application) -> AsyncIterator[None]:
+    kept = buckets.made(app[CONFIG].quota, app[METRICS])
+    usage = app[USAGE] = Usage(app[STORE])
+    app[QUOTA] = Quota(kept, usage, app[METRICS])
+    await usage.start()
+    yield
+    await usage.stop()
+    await kept.close()
+
+
+async def _reports(app: web.Application) -> AsyncIterator[None]:
+    outcomes = app[OUTCOMES] = OutcomesLog(app[STORE])
+    agents = app[AGENTS] = Agents(app[STORE], app[METRICS])
+    flusher = Flusher(app[STORE], {"outcomes": outcomes.write, "heartbeats": agents.write})
+    flusher.start()
+    yield
+    await flusher.stop()
 
 
 async def _writer(app: web.Application) -> AsyncIterator[None]:

@@ -6,17 +6,21 @@
 - A commit takes one record of each tenant in turn while they fit, so one tenant's backlog delays another's record by
   one commit at most. Within a tenant the order is kept.
 - Two records whose ranges of one file overlap never share a commit: the second waits for the next, and is looked up.
+
+A parcel is an agent's record or some events of the JSON API; both wait in the same lines.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
-from agent import wire
 from collector.blocks import Parcel, offsets_of
 from collector.config import WriterConfig
 from collector.errors import QueueFull
+from collector.event_parcels import EVENT_COST_BYTES, EventParcel, Verdicts
 from collector.metrics import Metrics
 from collector.outcomes import Tally
 
@@ -24,32 +28,37 @@ MAX_COMMIT_EVENTS = 100_000
 """Beyond this an insert only needs more memory. A record with more of them goes alone, in pieces."""
 MAX_LOOKUPS = 64
 """Ranges looked up in one commit; each costs some milliseconds."""
+MAX_ASKED_IDS = 5_000
+"""IDs of single events looked up in one commit; each costs up to 0.1 ms in a large store, for all who wait."""
 PARCEL_COST_BYTES = 4096
 """What a waiting record weighs beside its lines."""
+
+AnyParcel: TypeAlias = Parcel | EventParcel
 
 
 class Request:
     """The records of one `Writer.submit`, and who waits for them."""
 
-    def __init__(self, tenant_id: str, parcels: list[Parcel]) -> None:
+    def __init__(self, tenant_id: str, parcels: int) -> None:
         self.tenant_id = tenant_id
-        self.outcomes: list[wire.RecordOutcome | None] = [None] * len(parcels)
-        self.answer: asyncio.Future[list[wire.RecordOutcome]] = asyncio.get_running_loop().create_future()
-        self._open = len(parcels)
+        self.outcomes: list[Any] = [None] * parcels
+        self.answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        """Per parcel, in order: a `wire.RecordOutcome`, or a verdict for each of its events."""
+        self._open = parcels
 
-    def settle(self, index: int, outcome: wire.RecordOutcome) -> None:
+    def settle(self, index: int, outcome: Any) -> None:
         self.outcomes[index] = outcome
         self._open -= 1
         if not self._open and not self.answer.done():
-            self.answer.set_result([outcome for outcome in self.outcomes if outcome is not None])
+            self.answer.set_result(self.outcomes)
 
     def fail(self, error: BaseException) -> None:
         if not self.answer.done():
             self.answer.set_exception(error)
 
 
-class Item:
-    """One record on its way."""
+class RecordItem:
+    """An agent's record on its way."""
 
     def __init__(self, request: Request, index: int, parcel: Parcel) -> None:
         self.request = request
@@ -58,6 +67,20 @@ class Item:
         self.lookup = parcel.lookup
         self.tally = Tally(parcel.header.record_id)
         self.error: BaseException | None = None
+
+
+class EventItem:
+    """Events of the JSON API on their way."""
+
+    def __init__(self, request: Request, index: int, parcel: EventParcel) -> None:
+        self.request = request
+        self.index = index
+        self.parcel = parcel
+        self.tally = Verdicts(len(parcel.rows))
+        self.error: BaseException | None = None
+
+
+Item: TypeAlias = RecordItem | EventItem
 
 
 class Backlog:
@@ -75,7 +98,7 @@ class Backlog:
     def __bool__(self) -> bool:
         return bool(self._tenants)
 
-    def put(self, request: Request, parcels: list[Parcel]) -> None:
+    def put(self, request: Request, parcels: Sequence[AnyParcel]) -> None:
         """Take the records of a request, all or none. A tenant that has nothing here is let in with any one request
         that fits the whole. Raises QueueFull."""
         size = sum(map(weight, parcels))
@@ -94,7 +117,7 @@ class Backlog:
         self.waiting_bytes += size
         self._metrics.queue_bytes.set(self.held_bytes)
         line = self._tenants.setdefault(tenant, deque())
-        line.extend(Item(request, n, parcel) for n, parcel in enumerate(parcels))
+        line.extend(_item(request, n, parcel) for n, parcel in enumerate(parcels))
 
     def take(self) -> list[Item]:
         """The next commit: one record of each tenant in turn while they fit. At least one record."""
@@ -156,25 +179,28 @@ class Taken:
         self._bytes = 0
         self._events = 0
         self._lookups = 0
+        self._asked = 0
         self._ranges: dict[tuple[str, str], list[tuple[int, int]]] = {}
 
     def fits(self, item: Item, commit_bytes: int) -> bool:
         parcel = item.parcel
-        if self._overlaps(parcel):
+        if isinstance(item, RecordItem) and self._overlaps(item.parcel):
             item.lookup = True  # it goes into the next commit, where this one's events can be found
             return False
         return not self._events or (
             self._bytes + weight(parcel) <= commit_bytes
-            and self._events + parcel.events <= MAX_COMMIT_EVENTS
-            and self._lookups + item.lookup <= MAX_LOOKUPS
+            and self._events + events_of(parcel) <= MAX_COMMIT_EVENTS
+            and self._lookups + _looked_up(item) <= MAX_LOOKUPS
+            and self._asked + _asked_of(parcel) <= MAX_ASKED_IDS
         )
 
     def add(self, item: Item) -> None:
         parcel = item.parcel
         self._bytes += weight(parcel)
-        self._events += max(parcel.events, 1)
-        self._lookups += item.lookup
-        if parcel.events and not parcel.losses:
+        self._events += max(events_of(parcel), 1)
+        self._lookups += _looked_up(item)
+        self._asked += _asked_of(parcel)
+        if isinstance(parcel, Parcel) and parcel.events and not parcel.losses:
             self._ranges.setdefault(_content(parcel), []).append(offsets_of(parcel))
 
     def _overlaps(self, parcel: Parcel) -> bool:
@@ -184,9 +210,34 @@ class Taken:
         return any(first <= end and begin <= last for begin, end in self._ranges.get(_content(parcel), ()))
 
 
-def weight(parcel: Parcel) -> int:
-    """Bytes a waiting record is counted with."""
+def weight(parcel: AnyParcel) -> int:
+    """Bytes a waiting parcel is counted with."""
+    if isinstance(parcel, EventParcel):
+        return parcel.size_bytes + EVENT_COST_BYTES * len(parcel.rows)
     return len(parcel.lines) + PARCEL_COST_BYTES
+
+
+def events_of(parcel: AnyParcel) -> int:
+    return len(parcel.rows) if isinstance(parcel, EventParcel) else parcel.events
+
+
+def raw_bytes_of(parcel: AnyParcel) -> int:
+    return parcel.size_bytes if isinstance(parcel, EventParcel) else len(parcel.lines)
+
+
+def _item(request: Request, index: int, parcel: AnyParcel) -> Item:
+    if isinstance(parcel, EventParcel):
+        return EventItem(request, index, parcel)
+    return RecordItem(request, index, parcel)
+
+
+def _looked_up(item: Item) -> int:
+    """Ranges of IDs that are looked up for it."""
+    return int(isinstance(item, RecordItem) and item.lookup)
+
+
+def _asked_of(parcel: AnyParcel) -> int:
+    return len(parcel.asked) if isinstance(parcel, EventParcel) else 0
 
 
 def _content(parcel: Parcel) -> tuple[str, str]:

@@ -56,7 +56,7 @@ Starts: TypeAlias = npt.NDArray[np.int64]
 
 
 class Parcel(msgspec.Struct, frozen=True):
-    """Events of one record, or its losses, checked and inflated."""
+    """Events of one record, or its losses, or a heartbeat, checked and inflated."""
 
     tenant_id: str
     retention_days: int
@@ -68,6 +68,8 @@ class Parcel(msgspec.Struct, frozen=True):
     distances: Distances | None = None
     """Per event: its offset minus ``base_offset``. None: they follow from the lines' lengths."""
     losses: tuple[wire.Loss, ...] = ()
+    heartbeat: wire.Heartbeat | None = None
+    """Not written with events, and no event itself."""
     lookup: bool = False
     """The events may be in the store already."""
 
@@ -202,7 +204,9 @@ def _check(header: wire.Header, seen: set[str]) -> None:
         raise _Wrong("record_id is used twice in the run")
     seen.add(header.record_id)
     if header.kind not in wire.SHIPPED_KINDS:
-        raise _Wrong(f"kind {header.kind} is not one that is shipped ({wire.DATA} data, {wire.LOSS} losses)")
+        raise _Wrong(
+            f"kind {header.kind} is not one that is shipped ({wire.DATA} data, {wire.LOSS} losses, {wire.HEARTBEAT} heartbeat)"
+        )
     if header.raw_bytes < 0 or header.events < 0 or header.observed_ns < 0:
         raise _Wrong("raw_bytes, events and observed_ns must not be negative")
     if len(header.labels) > MAX_LABELS:
@@ -227,6 +231,8 @@ def _open(record: wire.Record, tenant: Tenant, now_ns: int, replay: bool) -> Par
     if header.kind == wire.LOSS:
         losses = _losses(raw)
         return msgspec.structs.replace(parcel, losses=losses, events=len(losses))
+    if header.kind == wire.HEARTBEAT:
+        return msgspec.structs.replace(parcel, heartbeat=_heartbeat(header, raw))
     return _data(parcel, raw)
 
 
@@ -280,6 +286,17 @@ def _inflated(payload: memoryview, size: int, name: str) -> bytes:
     if not frame.eof or frame.unused_data:
         raise _Wrong(f"{name}: is not exactly one zstd frame")
     return raw
+
+
+def _heartbeat(header: wire.Header, raw: bytes) -> wire.Heartbeat:
+    if header.events:
+        raise _Wrong("a heartbeat has no events")
+    if len(raw) > wire.MAX_HEARTBEAT_BYTES:
+        raise _Wrong(f"a heartbeat of {len(raw)} bytes, at most {wire.MAX_HEARTBEAT_BYTES} are taken")
+    try:
+        return wire.decode_heartbeat(raw)
+    except msgspec.DecodeError as error:
+        raise _Wrong(f"heartbeat: {error}") from None
 
 
 def _losses(raw: bytes) -> tuple[wire.Loss, ...]:

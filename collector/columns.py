@@ -107,6 +107,7 @@ TENANT_COLUMNS = {
     "disabled": "UInt8",
     "created": TIME,
     "version": "UInt64",
+    "origin": WORD,
 }
 KEY_COLUMNS = {
     "key_hash": "String",
@@ -118,7 +119,43 @@ KEY_COLUMNS = {
     "expires": f"Nullable({TIME})",
     "revoked": "UInt8",
     "version": "UInt64",
+    "origin": WORD,
 }
+"""``origin`` of tenants and keys: ``file`` for those of the tenants file, else empty."""
+
+KEY_USE_COLUMNS = {"tenant_id": "String", "key_id": "String", "used": TIME}
+"""When a key was used last, roughly. A table of its own: a key's row is changed by people only."""
+
+USAGE_COLUMNS = {
+    "tenant_id": "String",
+    "month": "UInt32",
+    "writer": "String",
+    "events": "UInt64",
+    "bytes": "UInt64",
+    "version": "UInt64",
+}
+"""Running totals of accepted events, one row per tenant, month (202608) and process."""
+
+OUTCOME_COLUMNS = {
+    "tenant_id": "String",
+    "hour": "DateTime('UTC')",
+    "outcome": WORD,
+    "reason": WORD,
+    "writer": "String",
+    "events": "UInt64",
+    "bytes": "UInt64",
+    "version": "UInt64",
+}
+"""What became of events, per hour: running totals, one row per tenant, hour, outcome, reason and process."""
+
+AGENT_COLUMNS = {
+    "tenant_id": "String",
+    "agent": "String",
+    "scope": "String",
+    "seen": TIME,
+    "heartbeat": "String",
+}
+"""The last heartbeat of every agent, as JSON."""
 
 EXCEPTION_COLUMNS = {
     "commit_id": "UInt64",

@@ -1,8 +1,8 @@
-"""One commit: look up, write, read back what the engine set aside.
+"""The part of a commit that writes agent records: look up, write, read back what the engine set aside.
 
 Order: IDs that may be there are looked up → events beyond the retention are set aside → one insert per format → for
-formats that the engine parses, what it set aside is read back. An item (a record) has its outcome in `Item.tally`, or
-the error that kept it from having one in `Item.error`.
+formats that the engine parses, what it set aside is read back. An item (a record) has its outcome in its ``tally``,
+or the error that kept it from having one in ``error``.
 
 An insert that the engine refuses because of what is in it is made again per request, then by halves of its records,
 then by halves of the lines, down to the event: that event is `rejected`, with the engine's code as reason. What the
@@ -21,23 +21,15 @@ from typing import Any
 
 from agent import wire
 from collector import formats, rows
-from collector.backlog import Item
+from collector.backlog import RecordItem
 from collector.blocks import Parcel, cut, ids_of, offsets_of, picked, range_of, starts_of
 from collector.columns import BLOCK_COLUMNS
 from collector.errors import StoreAway, StoreError
 from collector.metrics import Metrics
+from collector.refusals import MAX_INSERT_EVENTS, NOT_CONTENT, STORE_ERROR
 from collector.store import Store
 
 log = logging.getLogger(__name__)
-
-NOT_CONTENT = frozenset(
-    {
-        10, 16, 20, 36, 44, 46, 47, 48, 60, 62, 80, 81, 115,  # the schema is not ours, or the engine too old
-        164, 192, 193, 194, 195, 291, 452, 497, 516,  # rights
-    }
-)  # fmt: skip
-MAX_INSERT_EVENTS = 100_000
-STORE_ERROR = "store_error_{code}"
 
 
 class Piece:
@@ -45,7 +37,7 @@ class Piece:
 
     __slots__ = ("item", "parcel")
 
-    def __init__(self, item: Item, parcel: Parcel) -> None:
+    def __init__(self, item: RecordItem, parcel: Parcel) -> None:
         self.item = item
         self.parcel = parcel
 
@@ -57,8 +49,8 @@ class Commit:
         self._now_ns = now_ns
         self._split = False
 
-    async def write(self, items: list[Item]) -> None:
-        """Decide every item: `Item.tally` is complete, or `Item.error` is set.
+    async def write(self, items: list[RecordItem]) -> None:
+        """Decide every item: its ``tally`` is complete, or its ``error`` is set.
 
         Raises:
             StoreAway, StoreError: nothing is known about any item.
@@ -74,7 +66,7 @@ class Commit:
             await self._insert_losses(losses)
         self._metrics.commits.labels("split" if self._split else "ok").inc()
 
-    async def _new(self, items: list[Item]) -> list[Piece]:
+    async def _new(self, items: list[RecordItem]) -> list[Piece]:
         """What of the items is not in the store, as far as they were to be looked up."""
         asked = [item for item in items if item.lookup]
         if asked:

@@ -1,6 +1,6 @@
 """The collector's configuration: one YAML file, one tree of types, every default in its type.
 
-How YAML becomes the tree, and how faults are worded, is in `agent.settings`. ``password_file`` and ``admin_token_file`` are
+How YAML becomes the tree, and how faults are worded, is in `agent.settings`. Secret files (``password_file`` and others) are
 read once, at load. `parse` is pure; `load` reads. Rules between fields are checked here, once, before anything is opened.
 """
 
@@ -27,6 +27,8 @@ Bytes = Annotated[int, msgspec.Meta(ge=1024)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
 Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Days = Annotated[int, msgspec.Meta(ge=1, le=3650)]
+Rate = Annotated[int, msgspec.Meta(ge=1, le=1 << 50)]
+RateOrSame = Annotated[int, msgspec.Meta(ge=0, le=1 << 50)]
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,6 +76,33 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retention_days: Days = 30
     max_request_bytes: Bytes = 16 * MIB
     concurrent_queries: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 2
+    events_per_minute: Rate = 600_000
+    events_burst: RateOrSame = 0
+    """What may come at once after a quiet time; 0: as many as per minute."""
+    bytes_per_minute: Rate = 1024 * MIB
+    bytes_burst: RateOrSame = 0
+    events_per_month: RateOrSame = 0
+    """Of a calendar month, UTC; 0: no limit."""
+    max_event_bytes: Bytes = MIB
+    """Longest single event of the JSON API."""
+    max_batch_events: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 10_000
+    concurrent_requests: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 64
+    """Under way at once, per collector."""
+    on_limit: Literal["partial", "refuse"] = "partial"
+    """A JSON batch above the rate: take what fits, or refuse all of it."""
+
+
+class QuotaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the tenants' budgets are counted."""
+
+    redis_url: str = ""
+    """Empty: in the memory of this collector. Else redis://host:port/number (rediss:// with TLS), shared by all."""
+    redis_password: str = ""
+    redis_password_file: str = ""
+    redis_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=10)] = 0.25
+    """An answer later than this counts as none."""
+    replicas: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+    """Collectors that share the load. Without Redis, and while it is away, each allows its part of every rate."""
 
 
 class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,12 +115,19 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store: StoreConfig = StoreConfig()
     writer: WriterConfig = WriterConfig()
     default_limits: Limits = Limits()
+    quota: QuotaConfig = QuotaConfig()
+    tenants_file: str = ""
+    """Tenants and hashes of their keys, kept by hand or in Git; see `collector.tenants_file`."""
     admin_token: str = ""
     admin_token_file: str = ""
     log: Log = Log()
 
 
-_SECRETS = (("admin_token", "admin_token_file"), ("store.password", "store.password_file"))
+_SECRETS = (
+    ("admin_token", "admin_token_file"),
+    ("store.password", "store.password_file"),
+    ("quota.redis_password", "quota.redis_password_file"),
+)
 
 
 def parse(text: str, *, where: str, env: Mapping[str, str]) -> Config:
@@ -127,6 +163,9 @@ def with_secrets(config: Config, *, where: str) -> Config:
     if config.store.password_file:
         password = read_secret(config.store.password_file, f"{where}: store.password_file")
         config = msgspec.structs.replace(config, store=msgspec.structs.replace(config.store, password=password))
+    if config.quota.redis_password_file:
+        password = read_secret(config.quota.redis_password_file, f"{where}: quota.redis_password_file")
+        config = msgspec.structs.replace(config, quota=msgspec.structs.replace(config.quota, redis_password=password))
     if config.admin_token and len(config.admin_token) < MIN_ADMIN_TOKEN_CHARS:
         raise ConfigError(
             f"{where}: admin_token has {len(config.admin_token)} characters; use at least {MIN_ADMIN_TOKEN_CHARS}, "
@@ -177,6 +216,7 @@ def _secret_rules(config: Config) -> Iterator[str]:
 def _rules(config: Config) -> Iterator[str]:
     """What no single field can say."""
     yield from _store_rules(config.store)
+    yield from _quota_rules(config.quota)
     if config.writer.commit_bytes > config.writer.queue_bytes:
         yield (
             f"writer.commit_bytes is {config.writer.commit_bytes}, above writer.queue_bytes "
@@ -200,6 +240,16 @@ def _store_rules(store: StoreConfig) -> Iterator[str]:
         yield f"store.url: {url.scheme} URL without a host; write for instance http://clickhouse:8123"
     elif url.username or url.password:
         yield "store.url: carries a user or password; use store.user and store.password_file (URLs end up in logs)"
+
+
+def _quota_rules(quota: QuotaConfig) -> Iterator[str]:
+    url = urlsplit(quota.redis_url)
+    if not quota.redis_url:
+        return
+    if url.scheme not in ("redis", "rediss") or not url.hostname:
+        yield "quota.redis_url: expected redis://host:6379/0 (or rediss:// for TLS)"
+    elif url.username or url.password:
+        yield "quota.redis_url: carries a user or password; use quota.redis_password_file (URLs end up in logs)"
 
 
 def _get(config: Config, path: str) -> Any:

@@ -6,21 +6,21 @@ admin token; its address is ``--url``, else the one in the configuration.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
 
-from collector import registration, schema, tenants
+from collector import administration, schema, tenants
+from collector.administration import REGISTER_PATH, TENANTS_PATH, Change, NewKey, Registration, Rotation
 from collector.auth import ADMIN_HEADER
 from collector.config import Config
 from collector.errors import CollectorError, StoreLocked
 from collector.store import Store
 
-REGISTER_PATH = "/api/v1/auth/register/tenant"
-TENANTS_PATH = "/api/v1/tenants"
 TIMEOUT_S = 30.0
 
 
@@ -36,30 +36,75 @@ class Refused(CollectorError):
 
 
 async def create(config: Config, door: Door, wanted: dict[str, Any]) -> dict[str, Any]:
-    """Make a tenant: ``{"tenant": …, "api_key": …}``. Raises CollectorError."""
-    if not door.url:
-        try:
-            async with _opened(config) as store:
-                limits = registration.limits_with(config.default_limits, wanted["limits"])
-                tenant, api_key = await tenants.create(
-                    store, wanted["name"], slug=wanted["slug"], contact_email=wanted["contact_email"], limits=limits
-                )
-                return {"tenant": registration.shown(tenant), "api_key": api_key}
-        except StoreLocked as locked:
-            door = _door_of_the_running(config, door, locked)
-    return await _ask(door, "POST", REGISTER_PATH, wanted)
+    """Make a tenant: ``{"tenant": …, "api_key": …}``. Raises CollectorError, as all of these."""
+
+    async def here(store: Store) -> dict[str, Any]:
+        return await administration.register(store, config.default_limits, _read(wanted, Registration))
+
+    return await _done(config, door, here, "POST", REGISTER_PATH, wanted)
 
 
 async def list_all(config: Config, door: Door) -> list[dict[str, Any]]:
-    """Every tenant as JSON. Raises CollectorError."""
-    if not door.url:
-        try:
-            async with _opened(config) as store:
-                return [registration.shown(tenant) for tenant in await tenants.list_all(store)]
-        except StoreLocked as locked:
-            door = _door_of_the_running(config, door, locked)
-    found: list[dict[str, Any]] = (await _ask(door, "GET", TENANTS_PATH))["tenants"]
+    """Every tenant as JSON."""
+
+    async def here(store: Store) -> dict[str, Any]:
+        return {"tenants": [administration.describe(tenant) for tenant in await tenants.list_all(store)]}
+
+    found: list[dict[str, Any]] = (await _done(config, door, here, "GET", TENANTS_PATH))["tenants"]
     return found
+
+
+async def show(config: Config, door: Door, slug: str) -> dict[str, Any]:
+    """``{"tenant": …, "keys": […]}``"""
+
+    async def here(store: Store) -> dict[str, Any]:
+        return {"tenant": administration.describe(await administration.found(store, slug))}
+
+    async def keys_here(store: Store) -> dict[str, Any]:
+        return await administration.list_keys(store, await administration.found(store, slug))
+
+    return {
+        **await _done(config, door, here, "GET", _path(slug)),
+        **await _done(config, door, keys_here, "GET", _path(slug, "keys")),
+    }
+
+
+async def change(config: Config, door: Door, slug: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    """``{"tenant": …}`` as it is then."""
+
+    async def here(store: Store) -> dict[str, Any]:
+        now = await administration.found(store, slug)
+        return {"tenant": administration.describe(await administration.change(store, now, _read(wanted, Change)))}
+
+    return await _done(config, door, here, "PATCH", _path(slug), wanted)
+
+
+async def add_key(config: Config, door: Door, slug: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    """``{"key": …, "api_key": …}``"""
+
+    async def here(store: Store) -> dict[str, Any]:
+        return await administration.add_key(store, await administration.found(store, slug), _read(wanted, NewKey))
+
+    return await _done(config, door, here, "POST", _path(slug, "keys"), wanted)
+
+
+async def rotate_key(config: Config, door: Door, slug: str, key_id: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    """``{"key": …, "api_key": …, "old_key": …}``"""
+
+    async def here(store: Store) -> dict[str, Any]:
+        tenant = await administration.found(store, slug)
+        return await administration.rotate_key(store, tenant, key_id, _read(wanted, Rotation))
+
+    return await _done(config, door, here, "POST", _path(slug, "keys", key_id, "rotate"), wanted)
+
+
+async def revoke_key(config: Config, door: Door, slug: str, key_id: str) -> dict[str, Any]:
+    """``{"key": …}``"""
+
+    async def here(store: Store) -> dict[str, Any]:
+        return await administration.revoke_key(store, await administration.found(store, slug), key_id)
+
+    return await _done(config, door, here, "DELETE", _path(slug, "keys", key_id))
 
 
 async def apply_schema(config: Config) -> int:
@@ -69,6 +114,36 @@ async def apply_schema(config: Config) -> int:
         return await schema.apply(store)
     finally:
         await store.close()
+
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+
+
+def _read(wanted: dict[str, Any], kind: type[Body]) -> Body:
+    """Checked as the body of a request would be."""
+    return administration.read(msgspec.json.encode(wanted), kind)
+
+
+def _path(*parts: str) -> str:
+    return "/".join((TENANTS_PATH, *(quote(part, safe="") for part in parts)))
+
+
+async def _done(
+    config: Config,
+    door: Door,
+    here: Callable[[Store], Awaitable[dict[str, Any]]],
+    method: str,
+    path: str,
+    body: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """``here`` on the store itself, or the same asked of the collector that has it open."""
+    if not door.url:
+        try:
+            async with _opened(config) as store:
+                return await here(store)
+        except StoreLocked as locked:
+            door = _door_of_the_running(config, door, locked)
+    return await _ask(door, method, path, body)
 
 
 @asynccontextmanager

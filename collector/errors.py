@@ -74,6 +74,14 @@ class Invalid(CollectorError):
     """The request can be read, but a value in it is wrong; `errors` name it."""
 
 
+class Expired(Invalid):
+    """The event is older than its tenant keeps events; it was not stored."""
+
+
+class EventRefused(Invalid):
+    """The engine refuses this one event, for its content."""
+
+
 class Unauthorized(CollectorError):
     """No key, or one that is not known (any more)."""
 
@@ -131,6 +139,18 @@ class TooManyQueries(CollectorError):
     """The tenant has as many queries under way as it may."""
 
 
+class TooManyRequests(CollectorError):
+    """The tenant has as many requests under way as it may."""
+
+
+class RateLimited(CollectorError):
+    """The tenant's budget of events or bytes is used up for the moment; nothing that this error is about was taken."""
+
+
+class MonthlyQuota(RateLimited):
+    """The tenant's events of this month are used up."""
+
+
 class QueryTooExpensive(CollectorError):
     """The engine gave a query up at one of its bounds (time, memory, rows)."""
 
@@ -170,8 +190,13 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     TooLarge: (413, wire.CODE_TOO_LARGE),
     UnsupportedType: (415, "unsupported_content_type"),
     Invalid: (422, "invalid"),
+    Expired: (422, "expired"),
+    EventRefused: (422, "store_refused"),
     QueryTooExpensive: (422, "query_too_expensive"),
     TooManyQueries: (429, "too_many_queries"),
+    TooManyRequests: (429, "too_many_requests"),
+    RateLimited: (429, "rate_limited"),
+    MonthlyQuota: (429, "monthly_quota"),
     CollectorError: (500, "internal_error"),
     StoreError: (500, "store_error"),
     UnsupportedVersion: (503, wire.CODE_UNKNOWN_VERSION),

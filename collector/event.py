@@ -96,10 +96,10 @@ def _said(value: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _decoded(text: str) -> Any:
-    """JSON that a column keeps as text."""
+    """JSON that a column keeps as text: shown as it was sent, to the digit."""
     if not text:
         return {}
     try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
+        return msgspec.json.decode(text, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError):
         return text

@@ -1,6 +1,6 @@
 """POST blocks: the agents' records, from body to answer.
 
-Order: key → content type → body (bounded) → records checked and inflated → writer → one outcome per record. Nothing is
+Order: key → content type → body (bounded) → records checked and inflated → budget → writer → one outcome per record. Nothing is
 answered 200 before the store has confirmed the commit that holds it. A body that cannot be used is refused whole, with
 the place of the fault; of a body that can, every record gets an outcome of its own.
 
@@ -18,10 +18,13 @@ import msgspec
 from aiohttp import web
 
 from agent import wire
-from collector import blocks, tenants
-from collector.errors import CollectorError, UnsupportedType, entry_of
+from collector import blocks, caller, tenants
+from collector.agents import Agents
+from collector.errors import CollectorError, RateLimited, UnsupportedType, entry_of
 from collector.metrics import Metrics
-from collector.parts import CONFIG, INTAKE, KEYRING, METRICS, TENANT_ID, THREADS, WRITER
+from collector.outcomes_log import RATE_LIMITED
+from collector.parts import AGENTS, CONFIG, INTAKE, METRICS, OUTCOMES, QUOTA, THREADS, WRITER
+from collector.quota import Charge, Quota
 from collector.tenants import Tenant
 
 _encode = msgspec.json.Encoder().encode
@@ -31,19 +34,18 @@ async def post_blocks(request: web.Request) -> web.Response:
     """A run of records in, an `agent.wire.Answer` out."""
     app = request.app
     try:
-        tenant = await app[KEYRING].tenant_of(request.headers, tenants.INGEST)
-        request[TENANT_ID] = tenant.tenant_id
+        tenant = await caller.tenant_of(request, tenants.INGEST)
         _check_type(request)
         limit = min(app[CONFIG].server.max_request_bytes, tenant.limits.max_request_bytes)
         taken = app[INTAKE].body(request.content, announced=request.content_length, limit=limit, tenant_id=tenant.tenant_id)
         async with taken as body:
             app[METRICS].request_bytes.labels(wire.BLOCKS_PATH).inc(len(body))
             parcels = await _open(app, body, tenant, replay=request.headers.get(wire.REPLAY_HEADER, "") == "1")
-            outcomes = await app[WRITER].submit(parcels)
+            outcomes = await _write(app, tenant, [parcel for parcel in parcels if parcel.heartbeat is None])
+            outcomes += _heard(app[AGENTS], tenant, parcels)
     except CollectorError as error:
         app[METRICS].runs_refused.labels(entry_of(type(error))[1]).inc()
         raise
-    _count(app[METRICS], outcomes)
     answer = wire.Answer(tenant.tenant_id, tuple(outcomes))
     return web.Response(body=_encode(answer), content_type=wire.ANSWER_TYPE)
 
@@ -60,6 +62,54 @@ async def _open(app: web.Application, body: bytes, tenant: Tenant, *, replay: bo
     """Always in a thread: a small body may inflate to much, and the event loop serves everybody."""
     work = partial(blocks.open_run, body, tenant=tenant, now_ns=time.time_ns(), replay=replay)
     return await asyncio.get_running_loop().run_in_executor(app[THREADS], work)
+
+
+async def _write(app: web.Application, tenant: Tenant, parcels: list[blocks.Parcel]) -> list[wire.RecordOutcome]:
+    """Within the tenant's budget; everything that became of the events is counted here."""
+    events = sum(parcel.events for parcel in parcels if parcel.header.kind == wire.DATA)
+    try:
+        charge = await _admit(app[QUOTA], tenant, parcels)
+    except RateLimited as error:
+        app[OUTCOMES].note(tenant.tenant_id, RATE_LIMITED, events, reason=entry_of(type(error))[1])
+        raise
+    try:
+        outcomes = await app[WRITER].submit(parcels)
+    except CollectorError:
+        await charge.settle(0, 0)
+        raise
+    await charge.settle(*_accepted(parcels, outcomes))
+    _count(app[METRICS], outcomes)
+    sized = [(outcome, len(parcel.lines)) for parcel, outcome in zip(parcels, outcomes, strict=True) if not parcel.losses]
+    app[OUTCOMES].note_records(tenant.tenant_id, sized)
+    return outcomes
+
+
+def _heard(agents: Agents, tenant: Tenant, parcels: Sequence[blocks.Parcel]) -> list[wire.RecordOutcome]:
+    """Heartbeats cost no budget and wait for no commit: the next one says more."""
+    outcomes = []
+    for parcel in parcels:
+        if parcel.heartbeat is not None:
+            agents.take(tenant.tenant_id, parcel.header, parcel.heartbeat)
+            outcomes.append(wire.RecordOutcome(parcel.header.record_id, wire.ACCEPTED))
+    return outcomes
+
+
+async def _admit(quota: Quota, tenant: Tenant, parcels: Sequence[blocks.Parcel]) -> Charge:
+    """A run is admitted whole, on credit: its records are bytes on the agent's disk that cannot be made smaller."""
+    paid = [parcel for parcel in parcels if parcel.header.kind == wire.DATA]
+    return await quota.admit(
+        tenant, events=sum(parcel.events for parcel in paid), size_bytes=sum(len(parcel.lines) for parcel in paid)
+    )
+
+
+def _accepted(parcels: Sequence[blocks.Parcel], outcomes: Sequence[wire.RecordOutcome]) -> tuple[int, int]:
+    """Events and bytes that are stored now and were not before."""
+    events = size = 0
+    for parcel, outcome in zip(parcels, outcomes, strict=True):
+        if parcel.header.kind == wire.DATA and parcel.events:
+            events += outcome.accepted
+            size += len(parcel.lines) * outcome.accepted // parcel.events
+    return events, size
 
 
 def _count(metrics: Metrics, outcomes: Sequence[wire.RecordOutcome]) -> None:

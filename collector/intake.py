@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
 from aiohttp import ClientPayloadError
@@ -62,10 +62,19 @@ class Intake:
                 held += len(chunk)
                 chunks.append(chunk)
             if not chunks:
-                raise BadRequest("the body is empty; send at least one record")
+                raise BadRequest("the body is empty; send at least one record or event")
             yield b"".join(chunks)
         finally:
             self._release(tenant_id, held)
+
+    @contextmanager
+    def more(self, tenant_id: str, size: int, *, own: int) -> Iterator[None]:
+        """Count what a body of ``own`` bytes became besides, until the block is left. Raises QueueFull."""
+        self._admit(tenant_id, size, own)
+        try:
+            yield
+        finally:
+            self._release(tenant_id, size)
 
     def _admit(self, tenant_id: str, size: int, own: int) -> None:
         """Count ``size`` more bytes of a body that holds ``own``. A body that is alone is let in whatever its size."""

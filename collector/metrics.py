@@ -59,13 +59,25 @@ class Metrics:
         self.runs_refused = counter("runs_refused", "Runs refused whole, by error code.", "code")
         self.losses = counter("reported_losses", "Loss records taken from agents.")
 
+        # Limits: counted by quota.py, caller.py and buckets.py.
+        self.limited = counter("limited", "Requests or parts of them beyond a tenant's limit, by code.", "reason")
+        self.limits_shared = gauge("limits_shared", "1 while budgets are shared through Redis.")
+        self.limits_fallbacks = counter("limits_fallbacks", "Times that Redis did not answer for a budget.")
+
+        # Agents: counted by agents.py, from heartbeats taken by this process.
+        self.heartbeats = counter("agent_heartbeats", "Heartbeats taken.")
+        self.agents = gauge("agents", "Agents heard lately that did not say goodbye.")
+        self.agents_lag_bytes = gauge("agents_lag_bytes", "Bytes of their files that are not acknowledged.")
+        self.agents_lag_seconds = gauge("agents_lag_seconds", "Age of the oldest byte not acknowledged, of the worst of them.")
+        self.agents_lost_bytes = gauge("agents_lost_bytes", "Bytes they lost since their starts.")
+
         # Writer: counted by writer.py.
         self.commits = counter("commits", "Group commits, by result (ok, away, split, failed).", "result")
         self.commit_seconds = histogram("commit_duration_seconds", "One group commit, lookups included.", _SECONDS)
         self.commit_bytes = histogram("commit_size_bytes", "Raw bytes in one group commit.", _COMMIT_BYTES)
         self.queue_bytes = gauge("queue_waiting_bytes", "Raw bytes waiting for a commit.")
         self.queue_full = counter("queue_full", "Requests refused because too much was waiting.", "scope")
-        self.lookups = counter("duplicate_lookups", "Records whose IDs were looked up before the insert.")
+        self.lookups = counter("duplicate_lookups", "Records, and IDs of single events, looked up before the insert.")
         self.clock_ahead = counter("events_clock_ahead", "Events stored at their observed time: theirs was in the future.")
         self.parse_errors = counter("events_parse_errors", "Events kept whole because a part did not parse.", "kind")
 

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 from aiohttp import web
 
-from agent import wire
+from agent.release import version
 from collector import metrics
 from collector.errors import StoreError
-from collector.parts import METRICS, READINESS, STORE, WRITER
+from collector.parameters import Parameters
+from collector.parts import METRICS, QUOTA, READINESS, STORE, WRITER
+from collector.paths import ADMIN, ANYONE, DESCRIPTION_PATH, KEY, OPERATIONS, Operation
+from collector.read_types import ComponentHealth, HealthAnswer
 
 RETRY_AFTER_S = 2
+
+_WHO = {KEY: "API key", ADMIN: "admin token", ANYONE: "anyone"}
+
+
+def _who(operation: Operation) -> str:
+    return f"{_WHO[operation.credential]}, scope {operation.scope}" if operation.scope else _WHO[operation.credential]
+
 
 _HERE = {
     "name": "pulsestream-collector",
     "what": "Takes log events from agents, keeps each exactly once, and lets their owners search them.",
-    "endpoints": {
-        f"POST {wire.BLOCKS_PATH}": "records of agents (API key with scope ingest)",
-        "GET /api/v1/ingestion/events/search": "search (scope search): q, service, severity, start_time, …",
-        "GET /api/v1/ingestion/stats": "how much is kept, what was lost (scope search)",
-        "POST /api/v1/auth/register/tenant": "a new tenant and its key (admin token)",
-        "GET /api/v1/tenants": "all tenants (admin token)",
-        "GET /healthz": "200 while the process works",
-        "GET /readyz": "200 while requests can be served, else 503 with the reason",
-        "GET /metrics": "Prometheus metrics",
-    },
+    "endpoints": {f"{op.method.upper()} {op.path}": f"{op.summary} ({_who(op)})" for op in OPERATIONS},
     "credentials": "X-API-Key: ps_…, or Authorization: Bearer ps_…",
+    "description": DESCRIPTION_PATH,
 }
 
 
@@ -38,16 +42,29 @@ async def get_healthz(request: web.Request) -> web.Response:
     return _json({"status": "ok"})
 
 
+async def get_health(request: web.Request) -> web.Response:
+    """How the parts are, for people and dashboards; 503 when requests cannot be served. Needs no key, tells no figures."""
+    Parameters(request.query.items(), known=()).check()
+    app = request.app
+    away = await _not_ready(request)
+    shared = app[QUOTA].state
+    parts = {
+        "store": ComponentHealth("down" if away else "ok", away),
+        "writer": ComponentHealth("ok" if app[WRITER].takes else "down"),
+        "limits": ComponentHealth("degraded" if "does not answer" in shared else "ok", shared),
+    }
+    states = {part.status for part in parts.values()}
+    status = "unhealthy" if "down" in states else "degraded" if "degraded" in states else "healthy"
+    answer = HealthAnswer(status, version(), round(time.monotonic() - app[READINESS].since_s, 1), parts)
+    response = _json(answer, status=503 if status == "unhealthy" else 200)
+    if status == "unhealthy":
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return response
+
+
 async def get_readyz(request: web.Request) -> web.Response:
     """Asks the store itself: what the last look said may be seconds old."""
-    reason = request.app[READINESS].reason
-    if not reason:
-        try:
-            await request.app[STORE].ping()
-        except StoreError:
-            reason = "the store does not answer"
-    if not reason and not request.app[WRITER].takes:
-        reason = "the writer has ended; restart the collector"
+    reason = await _not_ready(request)
     if not reason:
         return _json({"status": "ready"})
     answer = _json({"status": "not ready", "reason": reason}, status=503)
@@ -57,6 +74,19 @@ async def get_readyz(request: web.Request) -> web.Response:
 
 async def get_metrics(request: web.Request) -> web.Response:
     return web.Response(body=request.app[METRICS].text(), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+
+async def _not_ready(request: web.Request) -> str:
+    """Why requests cannot be served; empty when they can."""
+    reason = request.app[READINESS].reason
+    if not reason:
+        try:
+            await request.app[STORE].ping()
+        except StoreError:
+            reason = "the store does not answer"
+    if not reason and not request.app[WRITER].takes:
+        reason = "the writer has ended; restart the collector"
+    return reason
 
 
 def _json(value: object, status: int = 200) -> web.Response:

@@ -6,16 +6,22 @@ Each part is made by one pair in `collector.app`, and by nothing else.
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
+from collector.agents import Agents
 from collector.auth import AdminGate, Keyring
 from collector.config import Config
 from collector.intake import Intake
+from collector.keys import KeyUses
 from collector.metrics import Metrics
+from collector.outcomes_log import OutcomesLog
+from collector.quota import Quota
 from collector.store import Store
-from collector.turnstile import Turnstile
+from collector.turnstile import Places, Turnstile
+from collector.usage import Usage
 from collector.writer import Writer
 
 
@@ -24,6 +30,8 @@ class Readiness:
 
     def __init__(self) -> None:
         self.reason = "starting"
+        self.since_s = time.monotonic()
+        """When this process started."""
 
 
 CONFIG = web.AppKey("config", Config)
@@ -31,6 +39,7 @@ METRICS = web.AppKey("metrics", Metrics)
 READINESS = web.AppKey("readiness", Readiness)
 STORE = web.AppKey("store", Store)
 WRITER = web.AppKey("writer", Writer)
+KEY_USES = web.AppKey("key_uses", KeyUses)
 KEYRING = web.AppKey("keyring", Keyring)
 ADMIN_GATE = web.AppKey("admin_gate", AdminGate)
 INTAKE = web.AppKey("intake", Intake)
@@ -40,6 +49,14 @@ TURNSTILE = web.AppKey("turnstile", Turnstile)
 THREADS = web.AppKey("threads", ThreadPoolExecutor)
 """For taking bodies apart beside the event loop."""
 
+QUOTA = web.AppKey("quota", Quota)
+USAGE = web.AppKey("usage", Usage)
+OUTCOMES = web.AppKey("outcomes", OutcomesLog)
+AGENTS = web.AppKey("agents", Agents)
+PLACES = web.AppKey("places", Places)
+
 REQUEST_ID = "request_id"
 TENANT_ID = "tenant_id"
 """Names under which a request carries what its log line says."""
+TENANT = "tenant"
+"""Whose request it is (a `collector.tenants.Tenant`), once `collector.caller` knows."""

@@ -1,4 +1,9 @@
-"""Making and listing tenants over HTTP, for whoever holds the admin token."""
+"""Tenants and keys over HTTP: see `collector.administration` for what is done.
+
+Who may: the admin token everything; a key with the scope ``admin`` its own tenant, except for limits and being disabled.
+To such a key any other tenant is not there. What was changed counts here at once, on other collectors within seconds
+(`collector.auth.FRESH_S`).
+"""
 
 from __future__ import annotations
 
@@ -7,76 +12,111 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from collector import tenants
-from collector.config import Limits
-from collector.errors import BadRequest, FieldError, Invalid, sentence
-from collector.parts import ADMIN_GATE, CONFIG, REGISTERING, STORE
+from collector import administration, caller, tenants
+from collector.administration import REGISTER_PATH, TENANTS_PATH, Change, NewKey, Registration, Rotation
+from collector.auth import ADMIN_HEADER, key_in
+from collector.parts import ADMIN_GATE, CONFIG, KEYRING, REGISTERING, STORE
 from collector.tenants import Tenant
 
 MAX_BODY_BYTES = 64 << 10
 
 
-class Registration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of a registration."""
-
-    name: str
-    slug: str = ""
-    contact_email: str = ""
-    limits: dict[str, Any] = {}
-    """Limits that differ from the configured ``default_limits``."""
+def routes() -> list[web.RouteDef]:
+    tenant, key = f"{TENANTS_PATH}/{{slug}}", f"{TENANTS_PATH}/{{slug}}/keys/{{key_id}}"
+    return [
+        web.post(REGISTER_PATH, post_tenant),
+        web.get(TENANTS_PATH, get_tenants),
+        web.get(tenant, get_tenant),
+        web.patch(tenant, patch_tenant),
+        web.delete(tenant, delete_tenant),
+        web.get(f"{tenant}/keys", get_keys),
+        web.post(f"{tenant}/keys", post_key),
+        web.post(f"{key}/rotate", post_rotation),
+        web.delete(key, delete_key),
+    ]
 
 
 async def post_tenant(request: web.Request) -> web.Response:
     """201 with the tenant and its API key, which is shown this once."""
     request.app[ADMIN_GATE].check(request.headers)
-    wanted = _registration(await request.read())
-    limits = limits_with(request.app[CONFIG].default_limits, wanted.limits)
+    wanted = administration.read(await request.read(), Registration)
     async with request.app[REGISTERING]:  # a slug is looked up and then taken: nobody else in between
-        tenant, api_key = await tenants.create(
-            request.app[STORE], wanted.name, slug=wanted.slug, contact_email=wanted.contact_email, limits=limits
-        )
-    body = msgspec.json.encode({"tenant": shown(tenant), "api_key": api_key})
-    return web.Response(status=201, body=body, content_type="application/json")
+        made = await administration.register(request.app[STORE], request.app[CONFIG].default_limits, wanted)
+    return _json(made, status=201)
 
 
 async def get_tenants(request: web.Request) -> web.Response:
     request.app[ADMIN_GATE].check(request.headers)
     found = await tenants.list_all(request.app[STORE])
-    body = msgspec.json.encode({"tenants": [shown(tenant) for tenant in found]})
-    return web.Response(body=body, content_type="application/json")
+    return _json({"tenants": [administration.describe(tenant) for tenant in found]})
 
 
-def shown(tenant: Tenant) -> dict[str, Any]:
-    """A tenant as JSON, over HTTP and on the command line."""
-    return {
-        "tenant_id": tenant.tenant_id,
-        "slug": tenant.slug,
-        "name": tenant.name,
-        "contact_email": tenant.contact_email,
-        "limits": msgspec.to_builtins(tenant.limits),
-        "disabled": tenant.disabled,
-        "created": tenant.created.strftime("%Y-%m-%dT%H:%M:%SZ") if tenant.created else None,
-    }
+async def get_tenant(request: web.Request) -> web.Response:
+    tenant, _ = await _meant(request)
+    return _json({"tenant": administration.describe(tenant)})
 
 
-def limits_with(defaults: Limits, changes: dict[str, Any]) -> Limits:
-    """``defaults`` with some limits changed. Raises Invalid."""
-    merged = {**msgspec.to_builtins(defaults), **changes}
-    try:
-        return msgspec.convert(merged, Limits)
-    except msgspec.ValidationError as error:
-        raise _invalid("limits", error, f"the limits are {', '.join(Limits.__struct_fields__)}") from None
+async def patch_tenant(request: web.Request) -> web.Response:
+    tenant, own = await _meant(request)
+    return await _changed(request, tenant, administration.read(await request.read(), Change), own=own)
 
 
-def _registration(body: bytes) -> Registration:
-    try:
-        return msgspec.json.decode(body, type=Registration)
-    except msgspec.ValidationError as error:
-        raise _invalid("body", error, 'expected {"name": "…"}, and slug, contact_email, limits if wanted') from None
-    except msgspec.DecodeError as error:
-        raise BadRequest(f'the body is not JSON: {error}; send {{"name": "…"}}') from None
+async def delete_tenant(request: web.Request) -> web.Response:
+    """Disables it; a second time says the same."""
+    tenant, own = await _meant(request)
+    return await _changed(request, tenant, Change(disabled=True), own=own)
 
 
-def _invalid(field: str, error: msgspec.ValidationError, suggestion: str) -> Invalid:
-    fault = FieldError(field, str(error), suggestion=suggestion)
-    return Invalid(sentence(fault), errors=(fault,))
+async def get_keys(request: web.Request) -> web.Response:
+    tenant, _ = await _meant(request)
+    return _json(await administration.list_keys(request.app[STORE], tenant))
+
+
+async def post_key(request: web.Request) -> web.Response:
+    """201 with the key, which is shown this once."""
+    tenant, _ = await _meant(request)
+    wanted = administration.read(await request.read(), NewKey)
+    return _json(await administration.add_key(request.app[STORE], tenant, wanted), status=201)
+
+
+async def post_rotation(request: web.Request) -> web.Response:
+    """201 with the new key, which is shown this once; the old one works until its end."""
+    tenant, _ = await _meant(request)
+    wanted = administration.read(await request.read(), Rotation)
+    async with request.app[REGISTERING]:
+        made = await administration.rotate_key(request.app[STORE], tenant, request.match_info["key_id"], wanted)
+    request.app[KEYRING].forget(tenant.tenant_id)
+    return _json(made, status=201)
+
+
+async def delete_key(request: web.Request) -> web.Response:
+    tenant, _ = await _meant(request)
+    async with request.app[REGISTERING]:
+        done = await administration.revoke_key(request.app[STORE], tenant, request.match_info["key_id"])
+    request.app[KEYRING].forget(tenant.tenant_id)
+    return _json(done)
+
+
+async def _changed(request: web.Request, tenant: Tenant, wanted: Change, *, own: bool) -> web.Response:
+    store = request.app[STORE]
+    async with request.app[REGISTERING]:  # read and written again: no other change of this collector in between
+        now = await tenants.find_id(store, tenant.tenant_id) or tenant
+        changed = await administration.change(store, now, wanted, own=own)
+    request.app[KEYRING].forget(tenant.tenant_id)
+    return _json({"tenant": administration.describe(changed)})
+
+
+async def _meant(request: web.Request) -> tuple[Tenant, bool]:
+    """The tenant that the path names, for who may see it, and whether it is the caller's own."""
+    slug = request.match_info["slug"]
+    if ADMIN_HEADER in request.headers or not key_in(request.headers):
+        request.app[ADMIN_GATE].check(request.headers)
+        return await administration.found(request.app[STORE], slug), False
+    own = await caller.tenant_of(request, tenants.ADMIN)
+    if own.slug != slug:
+        raise administration.absent(slug)
+    return await tenants.find_id(request.app[STORE], own.tenant_id) or own, True
+
+
+def _json(value: dict[str, Any], status: int = 200) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(value), content_type="application/json")

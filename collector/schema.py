@@ -21,14 +21,18 @@ from typing import TYPE_CHECKING
 
 from collector import formats
 from collector.columns import (
+    AGENT_COLUMNS,
     BLOCK_COLUMNS,
     EVENT_COLUMNS,
     EXCEPTION_COLUMNS,
     KEY_COLUMNS,
+    KEY_USE_COLUMNS,
     LINE_COLUMNS,
     LOSS_COLUMNS,
+    OUTCOME_COLUMNS,
     TENANT_COLUMNS,
     TIME,
+    USAGE_COLUMNS,
     WORD,
 )
 from collector.errors import ConfigError
@@ -40,6 +44,10 @@ VERSION = 1
 
 RETENTION_CLASSES = (7, 14, 30, 90, 365)
 """Days. Each class has weekly partitions of its own, so there must be few; beyond the last, whole years."""
+
+OUTCOME_DAYS = 400
+AGENT_DAYS = 90
+"""How long hourly outcomes, and agents that are silent, are remembered."""
 
 DURABLE = {
     "fsync_after_insert": "1",
@@ -66,7 +74,7 @@ WORD_INDEX = "message_words"
 READ_SETTINGS = {"use_skip_indexes_if_final_exact_mode": "0", "defer_partition_pruning_after_final": "0"}
 """With every FINAL read: time ranges prune. Right as long as all copies of an ID agree in time and filtered columns."""
 
-DURABLE_TABLES = ("events", "losses", "tenants", "api_keys", "schema_version")
+DURABLE_TABLES = ("events", "losses", "tenants", "api_keys", "key_uses", "usage", "outcomes", "agents", "schema_version")
 
 
 def retention_class(days: int) -> int:
@@ -93,6 +101,24 @@ def statements(database: str) -> list[str]:
         ),
         _kept(database, "tenants", TENANT_COLUMNS, "(version)", "tenant_id"),
         _kept(database, "api_keys", KEY_COLUMNS, "(version)", "key_hash"),
+        _kept(database, "key_uses", KEY_USE_COLUMNS, "(used)", "(tenant_id, key_id)"),
+        _kept(database, "usage", USAGE_COLUMNS, "(version)", "(month, tenant_id, writer)"),
+        _kept(
+            database,
+            "outcomes",
+            OUTCOME_COLUMNS,
+            "(version)",
+            "(tenant_id, hour, outcome, reason, writer)",
+            f"TTL hour + toIntervalDay({OUTCOME_DAYS})",
+        ),
+        _kept(
+            database,
+            "agents",
+            AGENT_COLUMNS,
+            "(seen)",
+            "(tenant_id, agent, scope)",
+            f"TTL toDateTime(seen) + toIntervalDay({AGENT_DAYS})",
+        ),
         *(_passing(database, formats.table_of(name), BLOCK_COLUMNS, "Null") for name in (formats.RAW, formats.JSON)),
         _passing(database, "ingest_lines", _lines(), "Null"),
         _passing(

@@ -167,6 +167,11 @@ class Store:
             self._types.pop(table, None)
             raise
 
+    async def insert_from(self, table: str, columns: Sequence[str], select: str, params: Mapping[str, Any]) -> None:
+        """Insert what a SELECT finds; returns when the engine has it on disk. Raises StoreError, StoreAway."""
+        using = ", ".join(f"{name} = '{value}'" for name, value in (await self.insert_settings()).items())
+        await self.command(f"INSERT INTO {table} ({', '.join(columns)}) SETTINGS {using} {select}", params)
+
     async def command(self, sql: str, params: Mapping[str, Any] | None = None) -> None:
         """Run a statement that answers no rows. Raises StoreError, StoreAway."""
         await self._called(self._home.command(sql, params))

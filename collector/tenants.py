@@ -1,9 +1,10 @@
-"""Tenants and their API keys: the records, and the few statements that read and write them.
+"""Tenants: the records, the statements that read and write them, and the look-up of a key with its tenant.
 
 - A key is ``ps_`` + 8 hex digits (the key id, which may be shown) + ``_`` + 43 characters of urlsafe base64 (256 random
   bits). The store holds its SHA-256 only, so what is read there opens nothing. A plain hash is enough: the secret is
   random, there is nothing to guess.
-- Both tables are ReplacingMergeTree and read with FINAL; the row with the highest version counts.
+- The tables are ReplacingMergeTree and read with FINAL; the row with the highest version counts. A change writes the
+  whole row again; of two changes at once the later one stands.
 - The engine has no unique keys. A slug is looked up before it is taken; `create` is called by one task at a time in a
   collector, and two collectors that take one slug in the same instant both succeed (the tenants stay apart: a slug is a
   label, `tenant_id` is the identity).
@@ -34,10 +35,14 @@ FIRST_KEY_SCOPES = (INGEST, SEARCH, DELETE)
 KEY_PATTERN = re.compile(r"ps_[0-9a-f]{8}_[A-Za-z0-9_-]{43}")
 SLUG_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 MAX_NAME_CHARS = 200
+MAX_EMAIL_CHARS = 254
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
-_TENANT_COLUMNS = ("tenant_id", "slug", "name", "contact_email", "limits", "disabled", "created", "version")
-_KEY_COLUMNS = ("key_hash", "key_id", "tenant_id", "scopes", "name", "created", "expires", "revoked", "version")
-_READ_TENANT = "tenant_id, slug, name, contact_email, limits, disabled, toUnixTimestamp64Micro(created)"
+FROM_FILE = "file"
+"""Origin of what the tenants file describes."""
+
+_TENANT_COLUMNS = ("tenant_id", "slug", "name", "contact_email", "limits", "disabled", "created", "version", "origin")
+_READ_TENANT = "tenant_id, slug, name, contact_email, limits, disabled, toUnixTimestamp64Micro(created), version, origin"
 
 
 class Tables(Protocol):
@@ -56,6 +61,8 @@ class Tenant(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     disabled: bool = False
     created: datetime | None = None
+    version: int = 0
+    origin: str = ""
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -85,42 +92,71 @@ def slug_of(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:63].rstrip("-")
 
 
-async def create(
-    store: Tables, name: str, *, slug: str = "", contact_email: str = "", limits: Limits | None = None
-) -> tuple[Tenant, str]:
-    """Make a tenant with one key.
-
-    Returns:
-        The tenant, and its API key, which is not kept.
+async def add(
+    store: Tables,
+    name: str,
+    *,
+    slug: str = "",
+    contact_email: str = "",
+    limits: Limits | None = None,
+    tenant_id: str = "",
+    origin: str = "",
+) -> Tenant:
+    """Make a tenant, without a key.
 
     Raises:
-        Invalid: the name or the slug cannot be used.
+        Invalid: the name, the slug or the address cannot be used.
         Conflict: the slug is taken.
     """
-    name = name.strip()
-    if not name or len(name) > MAX_NAME_CHARS or not name.isprintable():
-        raise invalid("name", f"expected 1 to {MAX_NAME_CHARS} printable characters", name)
+    name = checked_name(name)
     slug = slug or slug_of(name)
     if not SLUG_PATTERN.fullmatch(slug):
         raise invalid("slug", "expected a-z, 0-9 and inner hyphens, at most 63", slug, "choose one, like blue-shop")
-    if await store.query("SELECT 1 FROM tenants FINAL WHERE slug = {slug:String} LIMIT 1", {"slug": slug}):
+    if await find(store, slug):
         raise Conflict(f"slug: {slug!r} is taken by another tenant; choose another slug")
-    now = time.time_ns()
-    created = datetime.fromtimestamp(now // 1_000_000_000, UTC)
-    tenant = Tenant(token_hex(8), slug, name, contact_email, limits or Limits(), created=created)
-    await store.insert("tenants", _TENANT_COLUMNS, [_tenant_row(tenant, created, now)])
-    api_key = await create_key(store, tenant.tenant_id, scopes=FIRST_KEY_SCOPES, name="first key")
-    return tenant, api_key
+    created = datetime.fromtimestamp(time.time_ns() // 1_000_000_000, UTC)
+    email = checked_email(contact_email)
+    tenant = Tenant(tenant_id or token_hex(8), slug, name, email, limits or Limits(), created=created, origin=origin)
+    return await write(store, tenant)
 
 
-async def create_key(store: Tables, tenant_id: str, *, scopes: Sequence[str], name: str = "") -> str:
-    """One more key for a tenant; returns the key itself."""
-    api_key, key_id = new_key()
-    now = time.time_ns()
-    created = datetime.fromtimestamp(now // 1_000_000_000, UTC)
-    row = (hash_of(api_key), key_id, tenant_id, list(scopes), name, created, None, 0, now)
-    await store.insert("api_keys", _KEY_COLUMNS, [row])
-    return api_key
+async def write(store: Tables, tenant: Tenant) -> Tenant:
+    """Write the tenant's row, new or changed; what is returned has the row's version."""
+    tenant = msgspec.structs.replace(tenant, version=max(time.time_ns(), tenant.version + 1))
+    await store.insert("tenants", _TENANT_COLUMNS, [_tenant_row(tenant)])
+    return tenant
+
+
+def checked_name(name: str) -> str:
+    """The name as it is kept. Raises Invalid."""
+    name = name.strip()
+    if not name or len(name) > MAX_NAME_CHARS or not name.isprintable():
+        raise invalid("name", f"expected 1 to {MAX_NAME_CHARS} printable characters", name)
+    return name
+
+
+def checked_email(address: str) -> str:
+    """The address as it is kept; empty is none. Raises Invalid."""
+    address = address.strip()
+    if address and (len(address) > MAX_EMAIL_CHARS or not _EMAIL.fullmatch(address)):
+        raise invalid("contact_email", "expected an e-mail address", address, "for instance ops@example.com, or leave it out")
+    return address
+
+
+async def find(store: Tables, slug: str) -> Tenant | None:
+    """The tenant with this slug, the older one if two took it in the same instant."""
+    return await _find(store, "slug = {value:String}", slug)
+
+
+async def find_id(store: Tables, tenant_id: str) -> Tenant | None:
+    return await _find(store, "tenant_id = {value:String}", tenant_id)
+
+
+async def _find(store: Tables, condition: str, value: str) -> Tenant | None:
+    rows = await store.query(
+        f"SELECT {_READ_TENANT} FROM tenants FINAL WHERE {condition} ORDER BY created, tenant_id LIMIT 1", {"value": value}
+    )
+    return _tenant(rows[0]) if rows else None
 
 
 async def list_all(store: Tables) -> list[Tenant]:
@@ -136,7 +172,8 @@ async def find_key(store: Tables, key_hash: str) -> Key | None:
         "FROM (SELECT key_id, tenant_id, scopes, revoked, toUnixTimestamp64Micro(expires) AS expires_us "
         "FROM api_keys FINAL WHERE key_hash = {key_hash:String}) AS k "
         "INNER JOIN (SELECT tenant_id, slug, name, contact_email, limits, disabled, "
-        "toUnixTimestamp64Micro(created) AS created_us FROM tenants FINAL) AS t ON k.tenant_id = t.tenant_id LIMIT 1",
+        "toUnixTimestamp64Micro(created) AS created_us, version, origin FROM tenants FINAL) AS t "
+        "ON k.tenant_id = t.tenant_id LIMIT 1",
         {"key_hash": key_hash},
     )
     if not rows:
@@ -145,18 +182,21 @@ async def find_key(store: Tables, key_hash: str) -> Key | None:
     return Key(key_id, frozenset(scopes), expires_us, bool(revoked), _tenant(tuple(tenant)))
 
 
-_JOINED = ("tenant_id", "slug", "name", "contact_email", "limits", "disabled", "created_us")
+_JOINED = ("tenant_id", "slug", "name", "contact_email", "limits", "disabled", "created_us", "version", "origin")
 
 
 def _tenant(row: tuple[Any, ...]) -> Tenant:
-    tenant_id, slug, name, contact_email, limits, disabled, created_us = row
+    tenant_id, slug, name, contact_email, limits, disabled, created_us, version, origin = row
     created = datetime.fromtimestamp(created_us // 1_000_000, UTC)
-    return Tenant(tenant_id, slug, name, contact_email, _limits(limits), bool(disabled), created)
+    return Tenant(tenant_id, slug, name, contact_email, _limits(limits), bool(disabled), created, int(version), origin)
 
 
-def _tenant_row(tenant: Tenant, created: datetime, version: int) -> tuple[Any, ...]:
+def _tenant_row(tenant: Tenant) -> tuple[Any, ...]:
     limits = msgspec.json.encode(tenant.limits).decode()
-    return (tenant.tenant_id, tenant.slug, tenant.name, tenant.contact_email, limits, 0, created, version)
+    return (
+        tenant.tenant_id, tenant.slug, tenant.name, tenant.contact_email, limits, int(tenant.disabled), tenant.created,
+        tenant.version, tenant.origin,
+    )  # fmt: skip
 
 
 def _limits(text: str) -> Limits:

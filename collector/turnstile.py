@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from collector.errors import TooManyQueries
+from collector.errors import TooManyQueries, TooManyRequests
 
 RETRY_AFTER_S = 1.0
 
@@ -53,3 +53,24 @@ class Turnstile:
                 f"the queries of others took all places for {self._patience_s:g} s; send this one again",
                 retry_after_s=RETRY_AFTER_S,
             ) from None
+
+
+class Places:
+    """How many requests of each tenant are under way in this collector."""
+
+    def __init__(self) -> None:
+        self._taken: Counter[str] = Counter()
+
+    def take(self, tenant_id: str, most: int) -> None:
+        """One more. Raises TooManyRequests."""
+        if self._taken[tenant_id] >= most:
+            raise TooManyRequests(
+                f"{most} requests of this tenant are under way, which is as many as it may have; send this one again",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        self._taken[tenant_id] += 1
+
+    def leave(self, tenant_id: str) -> None:
+        self._taken[tenant_id] -= 1
+        if not self._taken[tenant_id]:
+            del self._taken[tenant_id]

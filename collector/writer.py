@@ -1,4 +1,6 @@
-"""Group commit: parcels of many requests go into the store together, and every request waits for its own.
+"""Group commit: what many requests bring goes into the store together, and every request waits for its own.
+
+What they bring are parcels: agent records, and events of the JSON API.
 
 Promises:
 - `Writer.submit` answers only what the store has confirmed. An event is in the counts of exactly one outcome.
@@ -6,10 +8,11 @@ Promises:
   (longer where commits are slow, see `REST`), or at once when ``commit_bytes`` wait; when nothing was going on it begins
   at once.
 - What waits is bounded, and filled into commits by tenants in turn: see `collector.backlog`.
-- Records that may be there already (`Parcel.lookup`) have their IDs looked up inside the commit, without FINAL, so that
-  earlier commits and deleted events are seen.
+- Records that may be there already (`Parcel.lookup`), and events whose senders named them, have their IDs looked up
+  inside the commit, without FINAL, so that earlier commits and deleted events are seen.
 - A caller that goes away changes nothing: what it submitted is committed.
-- A statement that the engine refuses for its content costs only the event that is to blame: see `collector.commit`.
+- A statement that the engine refuses for its content costs only the event that is to blame: see `collector.commit` and
+  `collector.event_commit`.
 
 States of a request: waiting (its records are in the queue) → answered (every record has an outcome) or failed (the
 store was away in one of its commits: its waiting records are dropped, and the caller sends all again).
@@ -22,15 +25,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from agent import wire
-from collector.backlog import Backlog, Item, Request
+from collector.backlog import AnyParcel, Backlog, EventItem, Item, RecordItem, Request, raw_bytes_of
 from collector.blocks import Parcel
 from collector.commit import Commit
 from collector.config import WriterConfig
 from collector.errors import StoreAway
+from collector.event_commit import EventCommit
+from collector.event_parcels import EventParcel, Verdict
 from collector.metrics import Metrics
 from collector.store import Store
 
@@ -75,24 +81,35 @@ class Writer:
         """Whether records are taken: not while stopping, and no more after a fault of the writer's own."""
         return not self._stopping
 
-    async def submit(self, parcels: list[Parcel]) -> list[wire.RecordOutcome]:
-        """Have parcels of one tenant written.
+    async def submit(self, parcels: Sequence[Parcel]) -> list[wire.RecordOutcome]:
+        """Have records of one tenant written.
 
         Returns:
-            One outcome per parcel, in order, when all of them are decided and on disk.
+            One outcome per record, in order, when all of them are decided and on disk.
 
         Raises:
             QueueFull: too much waits; nothing was taken.
             StoreAway: the store cannot take them now, or stopped taking them; what was written before is found as
                 duplicates when they are sent again.
         """
+        return await self._submit(parcels)
+
+    async def submit_events(self, parcels: Sequence[EventParcel]) -> list[Verdict]:
+        """Have events of one tenant written. Raises as `submit`.
+
+        Returns:
+            One verdict per event, in order, when all of them are decided and on disk.
+        """
+        return [verdict for verdicts in await self._submit(parcels) for verdict in verdicts]
+
+    async def _submit(self, parcels: Sequence[AnyParcel]) -> list[Any]:
         if not parcels:
             return []
         if self._stopping:
             raise StoreAway(message="the collector is stopping", retry_after_s=self._config.retry_after_s)
         if not self._store.ready:
             raise StoreAway(message="the schema is not applied yet", retry_after_s=self._config.retry_after_s)
-        request = Request(parcels[0].tenant_id, parcels)
+        request = Request(parcels[0].tenant_id, len(parcels))
         self._backlog.put(request, parcels)
         self._changed.set()
         return await request.answer
@@ -131,13 +148,15 @@ class Writer:
 
     async def _commit(self, items: list[Item]) -> None:
         began = time.monotonic()
-        commit = Commit(self._store, self._metrics, now_ns=self._clock_ns())
-        try:
-            await commit.write(items)
-        except Exception as error:
-            self._failed(items, error)
+        records = [item for item in items if isinstance(item, RecordItem)]
+        events = [item for item in items if isinstance(item, EventItem)]
+        now_ns = self._clock_ns()
+        if records:
+            await self._part(records, Commit(self._store, self._metrics, now_ns=now_ns).write(records))
+        if events:
+            await self._part(events, EventCommit(self._store, self._metrics, now_ns=now_ns).write(events))
         self._metrics.commit_seconds.observe(time.monotonic() - began)
-        self._metrics.commit_bytes.observe(sum(len(item.parcel.lines) for item in items))
+        self._metrics.commit_bytes.observe(sum(raw_bytes_of(item.parcel) for item in items))
         for item in items:
             self._backlog.done(item)
             if item.error is not None:
@@ -146,8 +165,15 @@ class Writer:
             else:
                 item.request.settle(item.index, item.tally.outcome())
 
-    def _failed(self, items: list[Item], error: Exception) -> None:
-        """The whole commit came to nothing, or it is not known what it came to."""
+    async def _part(self, items: Sequence[Item], writing: Awaitable[None]) -> None:
+        """Records or events: what becomes of the ones says nothing of the others."""
+        try:
+            await writing
+        except Exception as error:
+            self._failed(items, error)
+
+    def _failed(self, items: Sequence[Item], error: Exception) -> None:
+        """The whole part came to nothing, or it is not known what it came to."""
         is_away = isinstance(error, StoreAway)
         self._metrics.commits.labels("away" if is_away else "failed").inc()
         now = time.monotonic()

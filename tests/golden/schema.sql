@@ -87,7 +87,8 @@ CREATE TABLE IF NOT EXISTS pulsestream.tenants (
   limits String,
   disabled UInt8,
   created DateTime64(6, 'UTC'),
-  version UInt64
+  version UInt64,
+  origin LowCardinality(String)
 ) ENGINE = ReplacingMergeTree(version)
 ORDER BY tenant_id
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, min_compressed_bytes_to_fsync_after_merge = 1, old_parts_lifetime = 480, max_suspicious_broken_parts = 1000000000, max_suspicious_broken_parts_bytes = 1000000000000000;
@@ -101,9 +102,54 @@ CREATE TABLE IF NOT EXISTS pulsestream.api_keys (
   created DateTime64(6, 'UTC'),
   expires Nullable(DateTime64(6, 'UTC')),
   revoked UInt8,
-  version UInt64
+  version UInt64,
+  origin LowCardinality(String)
 ) ENGINE = ReplacingMergeTree(version)
 ORDER BY key_hash
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, min_compressed_bytes_to_fsync_after_merge = 1, old_parts_lifetime = 480, max_suspicious_broken_parts = 1000000000, max_suspicious_broken_parts_bytes = 1000000000000000;
+
+CREATE TABLE IF NOT EXISTS pulsestream.key_uses (
+  tenant_id String,
+  key_id String,
+  used DateTime64(6, 'UTC')
+) ENGINE = ReplacingMergeTree(used)
+ORDER BY (tenant_id, key_id)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, min_compressed_bytes_to_fsync_after_merge = 1, old_parts_lifetime = 480, max_suspicious_broken_parts = 1000000000, max_suspicious_broken_parts_bytes = 1000000000000000;
+
+CREATE TABLE IF NOT EXISTS pulsestream.usage (
+  tenant_id String,
+  month UInt32,
+  writer String,
+  events UInt64,
+  bytes UInt64,
+  version UInt64
+) ENGINE = ReplacingMergeTree(version)
+ORDER BY (month, tenant_id, writer)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, min_compressed_bytes_to_fsync_after_merge = 1, old_parts_lifetime = 480, max_suspicious_broken_parts = 1000000000, max_suspicious_broken_parts_bytes = 1000000000000000;
+
+CREATE TABLE IF NOT EXISTS pulsestream.outcomes (
+  tenant_id String,
+  hour DateTime('UTC'),
+  outcome LowCardinality(String),
+  reason LowCardinality(String),
+  writer String,
+  events UInt64,
+  bytes UInt64,
+  version UInt64
+) ENGINE = ReplacingMergeTree(version)
+ORDER BY (tenant_id, hour, outcome, reason, writer)
+TTL hour + toIntervalDay(400)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, min_compressed_bytes_to_fsync_after_merge = 1, old_parts_lifetime = 480, max_suspicious_broken_parts = 1000000000, max_suspicious_broken_parts_bytes = 1000000000000000;
+
+CREATE TABLE IF NOT EXISTS pulsestream.agents (
+  tenant_id String,
+  agent String,
+  scope String,
+  seen DateTime64(6, 'UTC'),
+  heartbeat String
+) ENGINE = ReplacingMergeTree(seen)
+ORDER BY (tenant_id, agent, scope)
+TTL toDateTime(seen) + toIntervalDay(90)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, min_compressed_bytes_to_fsync_after_merge = 1, old_parts_lifetime = 480, max_suspicious_broken_parts = 1000000000, max_suspicious_broken_parts_bytes = 1000000000000000;
 
 CREATE TABLE IF NOT EXISTS pulsestream.ingest_raw (

@@ -28,6 +28,7 @@ ADMIN_TOKEN = "an-admin-token-for-tests"
 # A start on a cold disk loads a library of some hundred MB; beyond this the process is taken for dead.
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 30.0
+_JSON = re.compile(r"[/+]json\b")
 REQUEST_TIMEOUT_S = 30.0
 
 
@@ -130,7 +131,7 @@ class Collector:
             data = answer.read()
         finally:
             connection.close()
-        decoded = json.loads(data) if "json" in (answer.getheader("Content-Type") or "") else data
+        decoded = json.loads(data) if _JSON.search(answer.getheader("Content-Type") or "") else data
         return Answer(answer.status, answer.headers, decoded)
 
     def new_tenant(self, name: str, **more: Any) -> str:

@@ -9,9 +9,10 @@ benchmarks). Control, all on the same port, in JSON:
   records it names, "cut": half the answer, then the connection ends, "hang": no answer, "store": take the run in all the
   same, "refuse": outcome reason for every record}``. A run whose answer has no ``status`` or 200 is taken in.
 - ``POST /rules``: the same with ``"contains"``: the answer for every run in which that text occurs (empty: any run), for as
-  long as the rule stands. A script's answer comes first.
-- ``GET /seen``: counts, ``texts`` (text of an event -> its IDs), ``deliveries`` (ID -> how often), ``losses``, ``faults``
-  (what was wrong with a run, by the wire contract).
+  long as the rule stands. A script's answer comes first. ``"heartbeats"``: the status for those, which no other rule or
+  script is for.
+- ``GET /seen``: counts, ``texts`` (text of an event -> its IDs), ``deliveries`` (ID -> how often), ``losses``, ``heartbeats``,
+  ``faults`` (what was wrong with a run, by the wire contract).
 
 `SinkProcess` starts one from a test.
 """
@@ -50,10 +51,13 @@ class Sink:
         self.texts: dict[str, set[str]] = {}
         self.keys: dict[str, int] = {}
         self.losses: list[Any] = []
+        self.heartbeats: list[dict[str, Any]] = []
         self.faults: list[str] = []
 
     async def blocks(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        if (heartbeat := self.heartbeat(body)) is not None:
+            return heartbeat
         self.runs += 1
         self.replays += wire.REPLAY_HEADER in request.headers
         key = request.headers.get("X-API-Key", "")
@@ -80,8 +84,28 @@ class Sink:
             return response
         return self.scripted(step, answer)
 
+    def heartbeat(self, body: bytes) -> web.Response | None:
+        """The answer to a heartbeat; it counts as no run, so that scripts and counts are those of data."""
+        try:
+            records = list(wire.decode_run(body))
+        except wire.BadRecord:
+            return None
+        if not records or records[0].header.kind != wire.HEARTBEAT:
+            return None
+        header = records[0].header
+        beat = wire.decode_heartbeat(decompress(records[0].payload, header.raw_bytes))
+        self.heartbeats.append({"agent": header.agent, "scope": header.scope, **msgspec.structs.asdict(beat)})
+        self.heartbeats[-1]["files"] = [msgspec.structs.asdict(file) for file in beat.files]
+        for rule in self.rules:
+            if "heartbeats" in rule:
+                return web.Response(status=rule["heartbeats"])
+        answer = wire.Answer(TENANT, (wire.RecordOutcome(header.record_id, wire.ACCEPTED),))
+        return web.Response(body=msgspec.json.encode(answer), content_type=wire.ANSWER_TYPE)
+
     def rule_for(self, records: list[wire.Record]) -> dict[str, Any]:
         for rule in self.rules:
+            if "heartbeats" in rule:
+                continue
             text = rule["contains"].encode()
             if not text or any(text in decompress(record.payload, record.header.raw_bytes) for record in records):
                 return rule
@@ -143,6 +167,7 @@ class Sink:
                 "texts": {text: sorted(names) for text, names in self.texts.items()},
                 "deliveries": self.deliveries,
                 "losses": self.losses,
+                "heartbeats": self.heartbeats,
                 "faults": self.faults,
             }
         )
@@ -162,6 +187,7 @@ class Seen(NamedTuple):
     texts: dict[str, list[str]]
     deliveries: dict[str, int]
     losses: list[dict[str, Any]]
+    heartbeats: list[dict[str, Any]]
 
 
 class SinkProcess:

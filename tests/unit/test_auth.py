@@ -129,6 +129,48 @@ def test_a_found_key_is_remembered_for_seconds_only() -> None:
     with_ring(store, work)
 
 
+def test_a_key_of_a_tenant_that_was_changed_here_is_looked_up_again() -> None:
+    store = Store()
+
+    async def work(ring: Keyring, clock: Clock) -> None:
+        await ring.tenant_of(HEADERS, "ingest")
+        store.keys.clear()
+        ring.forget("another tenant")
+        await ring.tenant_of(HEADERS, "ingest")
+        ring.forget(TENANT.tenant_id)
+        with pytest.raises(Unauthorized):
+            await ring.tenant_of(HEADERS, "ingest")
+
+    with_ring(store, work)
+
+
+def test_what_was_looked_up_before_a_change_is_looked_up_again() -> None:
+    class ChangedMeanwhile(Store):
+        ring: Keyring
+
+        async def find(self, key_hash: str) -> Key | None:
+            found = await super().find(key_hash)
+            if self.asked == 1:
+                self.ring.forget(TENANT.tenant_id)
+            return found
+
+    store = ChangedMeanwhile()
+
+    async def work(ring: Keyring, clock: Clock) -> None:
+        store.ring = ring
+        await ring.tenant_of(HEADERS, "ingest")
+
+    with_ring(store, work)
+    assert store.asked == 2
+
+
+def test_every_key_may_ask_what_needs_no_scope() -> None:
+    async def work(ring: Keyring, clock: Clock) -> None:
+        assert await ring.tenant_of(HEADERS, "") == TENANT
+
+    with_ring(Store(), work)
+
+
 def test_an_unknown_key_is_refused_from_memory_for_a_second() -> None:
     store = Store()
     late = store.keys.pop(tenants.hash_of(API_KEY))

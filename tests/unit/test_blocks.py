@@ -138,7 +138,8 @@ def test_an_empty_run_has_no_parcels() -> None:
     [
         ({"events": 5}, "the payload has 4 lines, the header says 5 events"),
         ({"raw_bytes": 28}, "inflates to 27 bytes, the header says 28"),
-        ({"kind": 3}, "kind 3 is not one that is shipped"),
+        ({"kind": 4}, "kind 4 is not one that is shipped"),
+        ({"kind": wire.HEARTBEAT}, "a heartbeat has no events"),
         ({"kind": wire.FILES}, "kind 16"),
         ({"file_id": "00C0FFEE00C0FFEE"}, "file_id is not 16 hex digits"),
         ({"file_id": ""}, "file_id is not 16 hex digits"),

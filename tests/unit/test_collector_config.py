@@ -61,6 +61,10 @@ def test_what_is_left_out_has_its_default(text: str) -> None:
         ("writer: {commit_bytes: 100000000}", "writer.commit_bytes is 100000000, above writer.queue_bytes 67108864"),
         ("server: {max_request_bytes: 1024}", "default_limits.max_request_bytes is 16777216, above server.max_request"),
         ("{admin_token: a, admin_token_file: b}", "admin_token and admin_token_file are both set; keep one"),
+        ("quota: {redis_url: 'http://h'}", "quota.redis_url: expected redis://host:6379/0 (or rediss:// for TLS)"),
+        ("quota: {redis_url: 'redis://:pw@h'}", "quota.redis_url: carries a user or password; use quota.redis_password_file"),
+        ("quota: {redis_password: a, redis_password_file: b}", "quota.redis_password and quota.redis_password_file are both"),
+        ("default_limits: {on_limit: drop}", "default_limits.on_limit: invalid enum value 'drop'"),
         ("store: {password: a, password_file: b}", "store.password and store.password_file are both set"),
     ],
 )

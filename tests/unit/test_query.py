@@ -3,8 +3,9 @@ import base64
 import msgspec
 import pytest
 
-from collector import query
+from collector import query, summary
 from collector.errors import Invalid
+from collector.filters import words_of
 from collector.moments import MAX_US, parse_moment, show_moment
 from collector.query import AHEAD_US, DAY_US, Search, Span, parse
 
@@ -87,7 +88,17 @@ def test_a_moment_is_shown_with_microseconds_and_z() -> None:
         ("cursor", "$$", "cursor: is not a cursor, got '$$'; use next_cursor of the page before"),
         ("cursor", "", "cursor: is not a cursor"),
         ("colour", "red", "colour: there is no such parameter, got 'red'; there are: start_time, end_time"),
-        ("offset", "5", "offset: there is no such parameter"),
+        ("offset", "-1", "offset: expected a whole number from 0 to 10000, got '-1'; page by cursor"),
+        ("event_type", "note", "event_type: is not an event type, got 'note'; one of api_call, user_action"),
+        ("min_severity", "loud", "min_severity: is not a severity, got 'loud'; one of debug, info, warning"),
+        ("status_code", "4x", "status_code: is no status, class or range, got '4x'; like 404, 5xx, 400-499"),
+        ("status_code", "499-400", "got '499-400'"),
+        ("tags", " , ", "tags: expected 1 to 100 values"),
+        ("attr.", "x", "attr.: names no attribute, got 'x'; like attr.region=eu"),
+        ("user_id", "", "user_id: expected 1 to 100 values"),
+        ("format", "xml", "format: expected one of json, ndjson, got 'xml'"),
+        ("service", "\udcff", "service: is not UTF-8"),
+        ("endpoint", "x" * 4097, "endpoint: is longer than 4096 characters"),
     ],
 )
 def test_a_bad_parameter_is_named_with_what_was_sent_and_expected(name: str, value: str, said: str) -> None:
@@ -107,11 +118,49 @@ def test_an_end_before_the_start_is_refused() -> None:
 def test_a_single_value_given_twice_is_refused_and_a_list_is_joined() -> None:
     assert "limit: is given more than once" in refusal(("limit", "1"), ("limit", "2")).message
     found = parse([("service", "a,b"), ("service", " b , c ")], tenant_id=TENANT, retention_days=30, now_us=NOW)
-    assert found.services == ("a", "b", "c")
+    assert found.filters.columns == (("service", ("a", "b", "c")),)
+
+
+@pytest.mark.parametrize(
+    ("values", "severities"),
+    [
+        ({"min_severity": "error"}, ("error", "critical")),
+        ({"min_severity": "Warning", "severity": "debug,error"}, ("error",)),
+    ],
+)
+def test_at_least_a_severity_means_it_and_the_higher_ones(values: dict[str, str], severities: tuple[str, ...]) -> None:
+    assert search(**values).filters.columns == (("severity", severities),)
+
+
+def test_severities_that_exclude_each_other_are_told() -> None:
+    assert "min_severity: leaves nothing of severity" in refusal(("severity", "info"), ("min_severity", "error")).message
+
+
+def test_statuses_are_values_classes_and_ranges() -> None:
+    assert search(status_code="404,5XX,200-299").filters.statuses == ((404, 404), (500, 599), (200, 299))
+
+
+def test_tags_given_apart_are_all_wanted_and_those_with_commas_one_of_them() -> None:
+    found = parse([("tags", "a,b"), ("tags", "c")], tenant_id=TENANT, retention_days=30, now_us=NOW)
+    assert found.filters.tags == (("a", "b"), ("c",))
+
+
+def test_the_value_of_an_attribute_is_taken_whole() -> None:
+    assert search(**{"attr.x.y": " a, b "}).filters.attributes == (("x.y", (" a, b ",)),)
+
+
+def test_pages_of_lines_may_be_longer() -> None:
+    assert search(format="ndjson", limit="10000").limit == 10_000
+    assert "from 1 to 10000" in refusal(("format", "ndjson"), ("limit", "10001")).message
+
+
+def test_a_cursor_goes_on_in_another_format_and_from_an_offset() -> None:
+    cursor = query.cursor_after(search(q="x", offset="5"), NOW, "id")
+    assert search(q="x", format="ndjson", cursor=cursor).after == (NOW, "id")
 
 
 def test_severities_are_taken_in_any_case() -> None:
-    assert search(severity="ERROR,Warning").severities == ("error", "warning")
+    assert search(severity="ERROR,Warning").filters.columns == (("severity", ("error", "warning")),)
 
 
 @pytest.mark.parametrize(
@@ -124,12 +173,15 @@ def test_severities_are_taken_in_any_case() -> None:
     ],
 )
 def test_words_are_cut_as_the_engine_cuts_them(text: str, words: tuple[str, ...]) -> None:
-    assert query.words_of(text) == words
+    assert words_of(text) == words
 
 
 def test_no_text_of_a_caller_becomes_sql() -> None:
     evil = "x' OR 1=1 --"
-    found = search(service=evil, source=evil, event_id=evil, q="evil words", start_time="-1h")
+    found = search(
+        service=evil, source=evil, event_id=evil, user_id=evil, endpoint=evil, method=evil, tags=evil, host=evil,
+        q="evil words", start_time="-1h", **{f"attr.{evil}": evil},
+    )  # fmt: skip
     for statement in (query.span_of(found, 220), query.page_of(found, COLUMNS, Span(0, NOW, 5)), query.count_of(found)):
         assert "OR 1=1" not in statement.sql
         assert "evil" not in statement.sql
@@ -142,7 +194,7 @@ def test_every_statement_names_the_tenant_and_a_window() -> None:
         query.span_of(found, 220),
         query.page_of(found, COLUMNS, Span(0, NOW, 5)),
         query.count_of(found),
-        query.stats_of(found),
+        summary.events_of(found),
     )
     for statement in statements:
         assert "tenant_id = {tenant:String}" in statement.sql

@@ -48,6 +48,33 @@ LOSSES = (
 )
 LOSS_HEADER = wire.Header(wire.LOSS, "0a1b2c3d00000002", agent="host-1", raw_bytes=149, events=2, observed_ns=19)
 
+HEARTBEAT = wire.Heartbeat(
+    version="0.1.0",
+    uptime_s=61.5,
+    stopping=True,
+    sending="HTTP 503",
+    reading="ok",
+    spool_bytes=70_000,
+    unsynced_bytes=700,
+    held_bytes=6_000,
+    lag_bytes=9_000,
+    lag_s=12.5,
+    quarantined=1,
+    rejected_events=2,
+    lost_bytes=1_000,
+    losses={"deleted_before_read": 1_000},
+    files_total=1,
+    files=(wire.FileHealth("/var/log/shop/über.log", "shop", 10_000, 7_000, None, 3_000, 12.5, "followed", "EIO"),),
+)
+HEARTBEAT_HEADER = wire.Header(
+    wire.HEARTBEAT,
+    "heartbeat-0a1b2c3d-1",
+    agent="host-1",
+    scope="9f86d081884c7d65",
+    raw_bytes=147,
+    observed_ns=1_795_428_000_000_000_000,
+)
+
 
 def golden(name: str) -> bytes:
     """Kept bytes of version 1. Made once with ``encode_record`` from the header above and the payload inside them (its zstd
@@ -57,7 +84,9 @@ def golden(name: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("name", "header"), [("record-data-v1.bin", DATA_HEADER), ("record-loss-v1.bin", LOSS_HEADER)], ids=["data", "loss"]
+    ("name", "header"),
+    [("record-data-v1.bin", DATA_HEADER), ("record-loss-v1.bin", LOSS_HEADER), ("record-heartbeat-v1.bin", HEARTBEAT_HEADER)],
+    ids=["data", "loss", "heartbeat"],
 )
 def test_kept_records_decode_to_what_they_were_made_of_and_encode_to_the_same_bytes(name: str, header: wire.Header) -> None:
     kept = golden(name)
@@ -71,6 +100,13 @@ def test_the_golden_data_record_sets_every_field() -> None:
     defaults = msgspec.structs.replace(wire.Header(0, ""))
     for field in wire.Header.__struct_fields__:
         assert getattr(DATA_HEADER, field) != getattr(defaults, field), field
+
+
+def test_the_kept_heartbeat_sets_every_field_and_says_the_same() -> None:
+    record = wire.decode_record(golden("record-heartbeat-v1.bin"))
+    assert wire.decode_heartbeat(decompress(record.payload, record.header.raw_bytes)) == HEARTBEAT
+    defaults = wire.Heartbeat("")
+    assert [name for name in wire.Heartbeat.__struct_fields__ if getattr(HEARTBEAT, name) == getattr(defaults, name)] == []
 
 
 def test_kept_payloads_hold_the_lines_and_the_losses() -> None:

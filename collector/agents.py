@@ -1,0 +1,161 @@
+"""Agents by their heartbeats: who is there, how far behind, what was lost.
+
+- The last heartbeat of an agent counts; an agent is a name and a scope of a tenant, both said by the agent itself.
+- Taking one costs no insert: those of `collector.flusher`'s interval are written together, the newest of each agent.
+  What is not written yet is shown from memory; of other collectors' agents the figures are that interval older.
+- Times are the collector's: an agent's clock may be wrong, and is not needed.
+- The metrics are sums over the agents heard by this process in the last `HEARD_S`; which agent is meant is in the API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from agent import wire
+from collector.metrics import Metrics
+from collector.moments import show_moment
+from collector.query import Statement
+from collector.read_types import AgentShown, FileShown
+
+HEARD_S = 120.0
+MAX_WAITING = 20_000
+"""Heartbeats that wait to be written while the store is away; beyond it the oldest are forgotten."""
+MAX_AGENTS = 1000
+"""Shown to one tenant, those last heard first."""
+_COLUMNS = ("tenant_id", "agent", "scope", "seen", "heartbeat")
+
+
+class Tables(Protocol):
+    """The part of the store that is used."""
+
+    async def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None: ...
+
+
+class Name(NamedTuple):
+    tenant_id: str
+    agent: str
+    scope: str
+
+
+class Heard(NamedTuple):
+    seen_us: int
+    heartbeat: wire.Heartbeat
+
+
+class Agents:
+    """Heartbeats taken by this process.
+
+    Args:
+        wall_us: µs since 1970.
+    """
+
+    def __init__(self, store: Tables, metrics: Metrics, *, wall_us: Callable[[], int] = lambda: time.time_ns() // 1000) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._wall_us = wall_us
+        self._waiting: dict[Name, Heard] = {}
+        self._heard: dict[Name, Heard] = {}
+        self._writing = asyncio.Lock()
+
+    def take(self, tenant_id: str, header: wire.Header, heartbeat: wire.Heartbeat) -> None:
+        name = Name(tenant_id, header.agent, header.scope)
+        for kept in (self._waiting, self._heard):
+            kept.pop(name, None)
+            if len(kept) >= MAX_WAITING:
+                del kept[next(iter(kept))]
+            kept[name] = Heard(self._wall_us(), heartbeat)
+        self._metrics.heartbeats.inc()
+
+    async def write(self) -> None:
+        """Write what was taken since the last time. Raises StoreError; it is written the next time then."""
+        self._measure()
+        async with self._writing:
+            taken = dict(self._waiting)
+            if not taken:
+                return
+            rows = [(*name, heard.seen_us, msgspec.json.encode(heard.heartbeat).decode()) for name, heard in taken.items()]
+            await self._store.insert("agents", _COLUMNS, rows)
+            for name, heard in taken.items():
+                if self._waiting.get(name) is heard:
+                    del self._waiting[name]
+
+    def statement(self, tenant_id: str) -> Statement:
+        """Rows for `shown`."""
+        return Statement(
+            "SELECT toValidUTF8(agent), toValidUTF8(scope), toUnixTimestamp64Micro(seen), heartbeat FROM agents FINAL "
+            f"WHERE tenant_id = {{tenant:String}} ORDER BY seen DESC LIMIT {MAX_AGENTS}",
+            {"tenant": tenant_id},
+        )
+
+    def shown(self, tenant_id: str, rows: Iterable[Sequence[Any]]) -> list[AgentShown]:
+        """The tenant's agents, those furthest behind first."""
+        found: dict[Name, Heard] = {}
+        for agent, scope, seen_us, text in rows:
+            found[Name(tenant_id, agent, scope)] = Heard(seen_us, _decode(text))
+        for name, heard in self._waiting.items():
+            if name.tenant_id == tenant_id and (name not in found or found[name].seen_us < heard.seen_us):
+                found[name] = heard
+        now_us = self._wall_us()
+        agents = [_shown(name, heard, now_us) for name, heard in found.items()]
+        return sorted(agents, key=lambda agent: (-agent.lag_bytes, agent.agent, agent.scope))
+
+    def _measure(self) -> None:
+        oldest_us = self._wall_us() - int(HEARD_S * 1e6)
+        for name in [name for name, heard in self._heard.items() if heard.seen_us < oldest_us or heard.heartbeat.stopping]:
+            del self._heard[name]
+        heartbeats = [heard.heartbeat for heard in self._heard.values()]
+        self._metrics.agents.set(len(heartbeats))
+        self._metrics.agents_lag_bytes.set(sum(heartbeat.lag_bytes for heartbeat in heartbeats))
+        self._metrics.agents_lag_seconds.set(max((heartbeat.lag_s for heartbeat in heartbeats), default=0.0))
+        self._metrics.agents_lost_bytes.set(sum(heartbeat.lost_bytes for heartbeat in heartbeats))
+
+
+def _decode(text: str) -> wire.Heartbeat:
+    try:
+        return msgspec.json.decode(text, type=wire.Heartbeat)
+    except msgspec.DecodeError:
+        return wire.Heartbeat(version="unknown")  # of a newer collector's
+
+
+def _shown(name: Name, heard: Heard, now_us: int) -> AgentShown:
+    heartbeat = heard.heartbeat
+    return AgentShown(
+        agent=name.agent,
+        scope=name.scope,
+        version=heartbeat.version,
+        started=show_moment(max(0, heard.seen_us - int(heartbeat.uptime_s * 1e6))),
+        last_seen=show_moment(heard.seen_us),
+        silent_seconds=max(0.0, round((now_us - heard.seen_us) / 1e6, 1)),
+        stopped=heartbeat.stopping,
+        sending=heartbeat.sending,
+        reading=heartbeat.reading,
+        lag_bytes=heartbeat.lag_bytes,
+        lag_seconds=heartbeat.lag_s,
+        spool_bytes=heartbeat.spool_bytes,
+        unsynced_bytes=heartbeat.unsynced_bytes,
+        held_bytes=heartbeat.held_bytes,
+        quarantined_records=heartbeat.quarantined,
+        rejected_events=heartbeat.rejected_events,
+        lost_bytes=heartbeat.lost_bytes,
+        losses=heartbeat.losses,
+        files_total=heartbeat.files_total,
+        files=[
+            FileShown(
+                path=file.path,
+                source=file.source,
+                size_bytes=file.size,
+                read_bytes=file.read,
+                acked_bytes=file.acked,
+                lag_bytes=file.lag_bytes,
+                lag_seconds=file.lag_s,
+                state=file.state,
+                error=file.error,
+            )
+            for file in heartbeat.files
+        ],
+    )

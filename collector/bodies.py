@@ -1,0 +1,276 @@
+"""Bodies of JSON requests: unpacked with a bound, cut into events, their faults placed by line and column. Pure.
+
+- Nothing inflates beyond its bound: a body that would is refused when the bound is reached, whatever it announces.
+- A body is taken as UTF-8, with or without a byte order mark. Halves of surrogate pairs (which some languages write
+  when they cut a text) are read as U+FFFD, so that one such text does not cost its batch.
+- NDJSON: a line that is not JSON costs that line. In ``{"events": […]}`` it costs the batch: what comes after a fault
+  cannot be told apart.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from collector.errors import BadRequest, FieldError, Invalid, TooLarge, UnsupportedType, sentence
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+ENCODINGS = ("identity", "gzip", "zstd", "deflate")
+MAX_WINDOW_LOG = 23
+"""Windows of zstd up to 8 MiB, which all its usual levels keep to: a small body must not ask for much memory."""
+SUSPICIOUS_COMMAS = 500_000
+"""With more of them a body may hold very many tiny events: they are counted before they are kept."""
+
+JSON_TYPES = ("application/json", "text/json", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded")
+"""What clients call JSON: the last three are what they say when nobody told them."""
+LINES_TYPES = (
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
+    "application/x-jsonlines",
+    "application/json-lines",
+)
+
+_BOM = b"\xef\xbb\xbf"
+_PLACE = re.compile(r" \(byte (\d+)\)$")
+_HALF_PAIR = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.S
+)
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """A batch around its events, which are not looked into yet."""
+
+    events: list[msgspec.Raw]
+    batch_id: str | None = None
+    source_application: str | None = None
+
+
+def media_of(content_type: str) -> str:
+    """``json`` or ``lines``. Raises UnsupportedType."""
+    if content_type in LINES_TYPES:
+        return "lines"
+    if content_type in JSON_TYPES or content_type.endswith("+json"):
+        return "json"
+    raise UnsupportedType(f"Content-Type: expected application/json or application/x-ndjson, got {content_type}")
+
+
+def unpacked(body: bytes, encoding: str, *, most: int) -> bytes:
+    """The body without its Content-Encoding.
+
+    Args:
+        most: longest result in bytes.
+
+    Raises:
+        UnsupportedType: the encoding is not one of `ENCODINGS`.
+        TooLarge: the result would be longer than ``most``.
+        BadRequest: the bytes are not what the encoding says, or end too early.
+    """
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return body
+    try:
+        if encoding in ("gzip", "x-gzip"):
+            return _inflated(body, 31, most)
+        if encoding == "deflate":  # RFC 9110 means zlib's format; some send the bare one
+            return _inflated(body, 15 if _is_zlib(body) else -15, most)
+        if encoding == "zstd":
+            return _unzstd(body, most)
+    except (zlib.error, zstd.ZstdError) as error:
+        raise BadRequest(f"the body is not {encoding}: {error}; send it packed as Content-Encoding says") from None
+    raise UnsupportedType(f"Content-Encoding: expected one of {', '.join(ENCODINGS)}, got {encoding[:40]}")
+
+
+def decoded(body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
+    """The body through ``decoder``.
+
+    Raises:
+        msgspec.ValidationError: it is JSON, but not of the decoder's type.
+        BadRequest: it is not JSON, with line and column.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError:
+        raise
+    except RecursionError:
+        raise BadRequest("the body is not usable JSON: it is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise not_json(body, "a text is not UTF-8", _first_not_utf8(body)) from None
+    except msgspec.DecodeError as error:
+        text, at = said(error, len(body))
+        raise not_json(body, text, at) from None
+
+
+def clean(body: bytes) -> bytes:
+    """Without a byte order mark, and with U+FFFD for halves of surrogate pairs."""
+    body = body.removeprefix(_BOM)
+    if b"\\ud" in body or b"\\uD" in body:
+        return _HALF_PAIR.sub(lambda found: b"\\ufffd" if found[1] else found[0], body)
+    return body
+
+
+def envelope_of(body: bytes, *, most: int) -> Envelope:
+    """A JSON batch, cut into its events.
+
+    Raises:
+        BadRequest: not JSON.
+        Invalid: not an object, or ``events`` is missing or not a list; with what was expected.
+        TooLarge: more than ``most`` events.
+    """
+    if body.count(b",") > SUSPICIOUS_COMMAS:
+        _counted(body, most)
+    try:
+        envelope: Envelope = decoded(body, _ENVELOPE)
+    except msgspec.ValidationError as error:
+        raise _not_a_batch(error) from None
+    if len(envelope.events) > most:
+        raise too_many(most, f"this one has {len(envelope.events)}")
+    return envelope
+
+
+def lines_of(body: bytes, *, most: int) -> list[bytes]:
+    """The lines of NDJSON that are not blank. Raises TooLarge for more than ``most``."""
+    lines: list[bytes] = []
+    for line in _lines(body):
+        if len(lines) == most:
+            raise too_many(most, "this one has more")
+        lines.append(line)
+    return lines
+
+
+def said(error: msgspec.DecodeError, size: int) -> tuple[str, int]:
+    """What the decoder says, without its own way of placing it, and at which byte."""
+    text = str(error)
+    if place := _PLACE.search(text):
+        return text[: place.start()].removeprefix("JSON is malformed: "), int(place[1])
+    return "it ends too early" if "truncated" in text else text, size
+
+
+def place_of(body: bytes, at: int) -> tuple[int, int]:
+    """Line and column (characters, both from 1) of a byte."""
+    begin = body.rfind(b"\n", 0, at) + 1
+    return body.count(b"\n", 0, at) + 1, len(body[begin:at].decode("utf-8", "replace")) + 1
+
+
+def not_json(body: bytes, text: str, at: int) -> BadRequest:
+    line, column = place_of(body, at)
+    return BadRequest(f"the body is not JSON: line {line}, column {column}: {text}")
+
+
+def too_many(most: int, what: str) -> TooLarge:
+    return TooLarge(f"a batch may have {most} events at most, {what}; send it in smaller batches")
+
+
+_ENVELOPE: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Envelope)
+
+
+def _lines(body: bytes) -> Iterator[bytes]:
+    at = 0
+    while at < len(body):
+        end = body.find(b"\n", at)
+        end = len(body) if end < 0 else end
+        if line := body[at:end].strip():
+            yield line
+        at = end + 1
+
+
+def _inflated(body: bytes, window: int, most: int) -> bytes:
+    """One stream or, for gzip, several one after the other."""
+    parts: list[bytes] = []
+    left, rest = most, body
+    while rest or not parts:
+        stream = zlib.decompressobj(window)
+        part = stream.decompress(rest, left + 1)
+        if len(part) > left:
+            raise _bomb(most)
+        if not stream.eof:
+            raise BadRequest("the packed body ends too early; send all of it")
+        parts.append(part)
+        left -= len(part)
+        rest = stream.unused_data
+        if rest and window != 31:
+            raise BadRequest("the packed body goes on after its end; send one stream")
+    return b"".join(parts)
+
+
+def _unzstd(body: bytes, most: int) -> bytes:
+    parts: list[bytes] = []
+    left, rest = most, body
+    while rest or not parts:
+        frame = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: MAX_WINDOW_LOG})
+        part = frame.decompress(rest, max_length=left + 1)
+        if len(part) > left:
+            raise _bomb(most)
+        if not frame.eof:
+            raise BadRequest("the packed body ends too early; send all of it")
+        parts.append(part)
+        left -= len(part)
+        rest = frame.unused_data
+    return b"".join(parts)
+
+
+def _is_zlib(body: bytes) -> bool:
+    return len(body) >= 2 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
+
+
+def _bomb(most: int) -> TooLarge:
+    return TooLarge(f"the body may have {most} bytes at most after unpacking, it has more; split it into smaller requests")
+
+
+def _first_not_utf8(body: bytes) -> int:
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start
+    return len(body)
+
+
+class _Tiny:
+    """Stands for an event that is only counted."""
+
+
+class _TooMany(Exception):
+    """More events than a batch may have."""
+
+
+class _Counting(msgspec.Struct, frozen=True):
+    events: list[_Tiny]
+
+
+def _counted(body: bytes, most: int) -> None:
+    """Raises TooLarge for more than ``most`` events, before millions of them are kept."""
+    count = 0
+
+    def hook(kind: type, value: object) -> _Tiny:
+        nonlocal count
+        count += 1
+        if count > most:
+            raise _TooMany
+        return _TINY
+
+    try:
+        msgspec.json.Decoder(_Counting, dec_hook=hook).decode(body)
+    except _TooMany:
+        raise too_many(most, "this one has more") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return  # the real decoding says it better
+
+
+_TINY = _Tiny()
+
+
+def _not_a_batch(error: msgspec.ValidationError) -> Invalid:
+    text, _, path = str(error).partition(" - at `$")
+    field = path.strip("`.") or ("events" if "events" in text else "body")
+    mend = 'send {"events": [{…}, …]}, or one event per line as NDJSON'
+    fault = FieldError(field, text[0].lower() + text[1:], suggestion=mend)
+    return Invalid(sentence(fault), errors=(fault,))

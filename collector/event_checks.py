@@ -1,0 +1,227 @@
+"""One event of the JSON API: from bytes to a row that can be written, or to every fault that is in it. Pure.
+
+- The common path decodes straight into `collector.event_types.ApiEvent`. An event that this refuses is looked at again
+  (`collector.event_faults`), so that its sender learns of all faults at once; members that are not known become attributes.
+- A row passes through the engine as it is: lengths, ranges and UTF-8 are checked here.
+- Times are bounded here. Before the retention: `wire.EXPIRED`, not stored. More than `MAX_AHEAD_US` ahead: the time of
+  arrival is taken, the one that was said becomes an attribute.
+- IDs of the form that lines of files get are refused: such an event would pass for the true line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+import msgspec
+
+from agent import wire
+from collector import formats
+from collector.errors import FieldError, shown
+from collector.event_faults import TIME_FORMS, Faulty, look
+from collector.event_types import MAX_ATTRIBUTES, NOTHING, ApiEvent, Context, ErrorDetails, Metrics
+from collector.moments import MAX_US, parse_moment
+
+ROW_COLUMNS = (
+    "external_id", "timestamp", "observed_timestamp", "event_type", "severity", "service", "source", "message", "attributes",
+    "retention_days", "title", "endpoint", "method", "service_version", "environment", "user_id", "session_id", "request_id",
+    "trace_id", "span_id", "ip_address", "user_agent", "tags", "status_code", "response_time_ms", "request_size_bytes",
+    "response_size_bytes", "error_code", "error_type", "error_message", "stack_trace", "payload", "metadata",
+)  # fmt: skip
+"""Columns of `events` that a row has; the others are the tenant, the version, and those of lines of files."""
+Row: TypeAlias = tuple[Any, ...]
+
+DAY_US = 86_400_000_000
+MAX_AHEAD_US = DAY_US
+RESERVED_IDS = frozenset(("search", "batch", "types", "severities", ".", ".."))
+"""Words of the API's own paths, where the event could not be asked for by its ID."""
+MAX_NAME_CHARS = 200
+"""Longest name of an attribute."""
+MAX_KEY_CHARS = 255
+"""Longest Idempotency-Key."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NO_CONTEXT, _NO_METRICS, _NO_ERROR = Context(), Metrics(), ErrorDetails()
+_event: msgspec.json.Decoder[ApiEvent] = msgspec.json.Decoder(ApiEvent)
+_json_text = msgspec.json.Encoder().encode
+
+
+Mint: TypeAlias = Callable[[int], tuple[str, bool]]
+"""An ID for the event at a place of its batch, and whether it is new for sure: nobody can have sent it before."""
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What holds for every event of one request."""
+
+    now_us: int
+    retention_days: int
+    """What the tenant keeps."""
+    retention_class: int
+    """What the row says; see `collector.schema.retention_class`."""
+    max_event_bytes: int
+    source_application: str = ""
+
+
+class Checked(msgspec.Struct, frozen=True, gc=False):
+    """An event that can be written."""
+
+    event_id: str
+    row: Row
+    size: int
+    """Bytes as sent."""
+    minted: bool
+    """The ID is new for sure."""
+    ahead: bool
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """An event that cannot, with everything that is wrong with it."""
+
+    event_id: str | None
+    outcome: str
+    errors: tuple[FieldError, ...]
+    reason: str = "invalid"
+    """For the counts: a code."""
+
+
+def check(raw: bytes | msgspec.Raw, rules: Rules, mint: Mint, index: int = 0) -> Checked | Refused:
+    """Check one event.
+
+    Args:
+        raw: its JSON.
+        mint: makes the ID of an event that has none.
+        index: its place in its batch.
+
+    Any bytes are valid input; nothing is raised for content.
+    """
+    size = len(memoryview(raw))
+    if size > rules.max_event_bytes:
+        error = f"has {size} bytes, at most {rules.max_event_bytes} are taken"
+        return Refused(None, wire.REJECTED, (FieldError("event", error, suggestion="send less with it"),), "too_large")
+    extras: dict[str, Any] = {}
+    try:
+        event = _event.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        try:
+            event, extras = look(raw)
+        except Faulty as faulty:
+            return Refused(faulty.event_id, wire.REJECTED, faulty.faults)
+    return _checked(event, extras, size, rules, mint, index)
+
+
+def id_of_key(key: str, index: int = 0) -> str:
+    """The ID that an ``Idempotency-Key`` gives the event at this place of its request."""
+    return "key-" + hashlib.blake2b(f"{index}:{key}".encode(), digest_size=16).hexdigest()
+
+
+def _checked(event: ApiEvent, extras: dict[str, Any], size: int, rules: Rules, mint: Mint, index: int) -> Checked | Refused:
+    faults: list[FieldError] = []
+    event_id, minted = event.event_id, False
+    if event_id is None:
+        event_id, minted = mint(index)
+    elif fault := id_fault(event_id):
+        faults.append(fault)
+    time_us = rules.now_us
+    if event.timestamp is not None:
+        found = moment_of(event.timestamp, rules.now_us)
+        if found is None:
+            faults.append(FieldError("timestamp", "is not a time", shown(event.timestamp), f"expected {TIME_FORMS}"))
+        else:
+            time_us = found
+    attributes = _attributes(event.attributes, extras, faults)
+    payload, metadata = _kept(event.payload, "payload", faults), _kept(event.metadata, "metadata", faults)
+    if faults:
+        return Refused(event.event_id, wire.REJECTED, tuple(faults))
+    if time_us < rules.now_us - rules.retention_days * DAY_US:
+        error = f"is older than the {rules.retention_days} days that this tenant keeps"
+        fault = FieldError("timestamp", error, shown(event.timestamp), "not stored; raise retention_days to keep such events")
+        return Refused(event_id, wire.EXPIRED, (fault,), formats.OLDER_THAN_RETENTION)
+    ahead = time_us > rules.now_us + MAX_AHEAD_US
+    if ahead:
+        attributes[formats.ORIGINAL_TIMESTAMP] = str(event.timestamp)
+        time_us = rules.now_us
+    source = event.source
+    context = event.context or _NO_CONTEXT
+    metrics = event.metrics or _NO_METRICS
+    error_details = event.error_details or _NO_ERROR
+    row = (
+        event_id, time_us, rules.now_us, event.event_type, event.severity or "info", source.service,
+        source.name or rules.source_application, event.message or "", attributes, rules.retention_class, event.title,
+        source.endpoint, source.method, source.version or "", source.environment or "", context.user_id or "",
+        context.session_id or "", context.request_id or "", event.trace_id or "", event.span_id or "",
+        context.ip_address or "", context.user_agent or "", context.tags or [], metrics.status_code or 0,
+        metrics.response_time_ms or 0.0, metrics.request_size_bytes or 0, metrics.response_size_bytes or 0,
+        error_details.error_code or "", error_details.error_type or "", error_details.error_message or "",
+        error_details.stack_trace or "", payload, metadata,
+    )  # fmt: skip
+    return Checked(event_id, row, size, minted, ahead)
+
+
+def id_fault(event_id: str) -> FieldError | None:
+    """What is wrong with an ID that a client brings."""
+    if not event_id.isprintable() or event_id != event_id.strip():
+        return FieldError("event_id", "has characters that cannot be shown, or spaces around it", shown(event_id), "use a UUID")
+    if event_id[16:17] == "-" and wire.EVENT_ID.fullmatch(event_id):
+        mend = "lines of files have such IDs, made from their place and content; use a UUID"
+        return FieldError("event_id", "has the form of an ID that was made from a file", event_id, mend)
+    if event_id in RESERVED_IDS:
+        return FieldError("event_id", "is a word of this API's own", event_id, "use a UUID")
+    return None
+
+
+def key_fault(key: str) -> FieldError | None:
+    """What is wrong with an ``Idempotency-Key``."""
+    if key.isprintable() and 1 <= len(key) <= MAX_KEY_CHARS:
+        return None
+    return FieldError("Idempotency-Key", f"expected 1 to {MAX_KEY_CHARS} printable characters", shown(key), "use a UUID")
+
+
+def moment_of(value: str | float, now_us: int) -> int | None:
+    """µs since 1970 of a timestamp as sent, within what the engine can say; None: it is no absolute time."""
+    if isinstance(value, str):
+        text = value.strip()
+        if text[:1] in ("-", "n"):  # relative times are for searches
+            return None
+        try:
+            moment = datetime.fromisoformat(text) if text[4:5] == "-" else None
+        except ValueError:
+            return None
+        if moment is None:
+            return parse_moment(text, now_us)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        since = moment - _EPOCH
+        return min(max((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds, 0), MAX_US)
+    if isinstance(value, float):
+        return parse_moment(f"{value:.6f}", now_us) if abs(value) < 1e11 else None
+    return parse_moment(str(value), now_us) if 0 <= value < 1 << 63 else None
+
+
+def _kept(raw: msgspec.Raw, name: str, faults: list[FieldError]) -> str:
+    """Any JSON as the text it was sent as; empty for nothing and for ``null``."""
+    if raw is NOTHING:
+        return ""
+    try:
+        text = str(memoryview(raw), "utf-8")
+        return "" if text == "null" else text
+    except UnicodeDecodeError:
+        faults.append(FieldError(name, "is not UTF-8", suggestion="send texts as UTF-8"))
+        return ""
+
+
+def _attributes(said_ones: dict[str, Any] | None, extras: dict[str, Any], faults: list[FieldError]) -> dict[str, str]:
+    if not said_ones and not extras:
+        return {}
+    values = {**extras, **(said_ones or {})}
+    if len(values) > MAX_ATTRIBUTES:
+        error = f"{len(values)} attributes, at most {MAX_ATTRIBUTES} are taken"
+        faults.append(FieldError("attributes", error, suggestion="put what is not filtered by into payload"))
+    elif wrong := [name for name in values if not 1 <= len(name) <= MAX_NAME_CHARS]:
+        faults.append(FieldError("attributes", f"expected names of 1 to {MAX_NAME_CHARS} characters", shown(wrong[0])))
+    try:
+        return {name: value if isinstance(value, str) else _json_text(value).decode() for name, value in values.items()}
+    except RecursionError:
+        faults.append(FieldError("attributes", "is nested too deeply", suggestion="put it into payload"))
+        return {}

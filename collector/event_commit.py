@@ -1,0 +1,189 @@
+"""The part of a commit that writes events of the JSON API.
+
+Order: IDs are looked up, without FINAL so that deleted events are seen → what is there is a duplicate → of several
+events with one ID in this commit the first is written → one insert → the others are duplicates of it, or, where it was
+refused, the next one is written in its place.
+
+All commits of a collector run one after the other, so an ID that was accepted is found by every later commit. The
+stored event is never touched by a repeat: it is not written at all.
+
+An insert that the engine refuses for its content is made again per request, then by halves, down to the event, as in
+`collector.commit`.
+
+Known limit: copies that reach two collectors in the same instant are both called accepted. They are one event; where
+they carry no timestamp, both times of arrival lead to it until the engine has merged them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, NamedTuple, Protocol
+
+from agent import wire
+from collector import rows
+from collector.backlog import EventItem
+from collector.errors import StoreAway, StoreError
+from collector.event_checks import Row
+from collector.event_parcels import ACCEPTED, DELETED, DUPLICATE, Verdict, table_of
+from collector.metrics import Metrics
+from collector.refusals import MAX_INSERT_EVENTS, NOT_CONTENT, STORE_ERROR
+
+log = logging.getLogger(__name__)
+
+MAX_ASKED = 5_000
+"""IDs in one look-up."""
+MAX_STATEMENT_BYTES = 16 << 20
+"""Room for so many of the longest IDs; the engine's own limit is for what people write."""
+
+
+class Tables(Protocol):
+    """The part of the store that is used."""
+
+    async def query(
+        self, sql: str, params: Mapping[str, Any] | None = None, *, settings: Mapping[str, Any] | None = None
+    ) -> list[tuple[Any, ...]]: ...
+
+    async def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None: ...
+
+
+class Entry(NamedTuple):
+    """One event of an item."""
+
+    item: EventItem
+    place: int
+    name: tuple[str, str]
+    """Tenant and ID."""
+    row: Row
+
+    def say(self, verdict: Verdict) -> None:
+        self.item.tally.say(self.place, verdict)
+
+
+class EventCommit:
+    def __init__(self, store: Tables, metrics: Metrics, *, now_ns: int) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._version = rows.version_of(now_ns)
+        self._split = False
+
+    async def write(self, items: list[EventItem]) -> None:
+        """Decide every item: each event has its verdict, or its ``error`` is set.
+
+        Raises:
+            StoreAway, StoreError: nothing is known about any item.
+        """
+        asked = {(item.parcel.tenant_id, event_id) for item in items for event_id in item.parcel.asked}
+        self._metrics.lookups.inc(len(asked))
+        known = await known_ids(self._store, asked)
+        new: list[Entry] = []
+        for entry in _entries(items):
+            deleted = known.get(entry.name)
+            if deleted is None:
+                new.append(entry)
+            else:
+                entry.say(DELETED if deleted else DUPLICATE)
+        while new:
+            new = await self._round(new)
+        self._metrics.commits.labels("split" if self._split else "ok").inc()
+
+    async def _round(self, new: list[Entry]) -> list[Entry]:
+        """Write the first event of each ID. Returns those that are left without a verdict."""
+        firsts: dict[tuple[str, str], Entry] = {}
+        others = [entry for entry in new if firsts.setdefault(entry.name, entry) is not entry]
+        order = sorted(firsts.values(), key=attrgetter("name"))
+        for begin in range(0, len(order), MAX_INSERT_EVENTS):
+            await self._insert_or_split(order[begin : begin + MAX_INSERT_EVENTS])
+        left = []
+        for entry in others:
+            first = firsts[entry.name]
+            if first.item.error is not None:
+                entry.item.error = entry.item.error or first.item.error
+            elif first.item.tally.of(first.place) == ACCEPTED:
+                entry.say(DUPLICATE)
+            else:
+                left.append(entry)
+        return left
+
+    async def _insert_or_split(self, entries: list[Entry]) -> None:
+        names, table = table_of([(entry.name[0], entry.row) for entry in entries], self._version)
+        try:
+            await self._store.insert("events", names, table)
+        except StoreAway as error:
+            _fail(entries, error)
+        except StoreError as error:
+            await self._split_up(entries, error)
+        else:
+            for entry in entries:
+                entry.say(ACCEPTED)
+
+    async def _split_up(self, entries: list[Entry], error: StoreError) -> None:
+        if error.code in NOT_CONTENT or not error.code:
+            log.error("the store refused a commit, and not for its content; nothing was rejected: %s", error)
+            _fail(entries, StoreAway(error.code, error.message))
+            return
+        if not self._split:
+            log.warning("the store refused a commit of %d events, looking for the cause: %s", len(entries), error)
+            self._split = True
+        smaller = _smaller(entries)
+        if not smaller:
+            log.error("an event was rejected: the store refuses it, alone: %s", error)
+            (only,) = entries
+            only.say(Verdict(wire.REJECTED, STORE_ERROR.format(code=error.code)))
+        for part in smaller:
+            await self._insert_or_split(part)
+
+
+async def known_ids(store: Tables, asked: Iterable[tuple[str, str]]) -> dict[tuple[str, str], bool]:
+    """Which of these events (tenant, ID) the store has had, and whether they are deleted.
+
+    Raises:
+        StoreAway: it cannot be told.
+    """
+    known: dict[tuple[str, str], bool] = {}
+    # In the order of the table's key: each look-up reads one part of it.
+    order = sorted(asked)
+    for begin in range(0, len(order), MAX_ASKED):
+        portion = order[begin : begin + MAX_ASKED]
+        try:
+            found = await store.query(
+                "SELECT tenant_id, external_id, max(is_deleted) FROM events WHERE tenant_id IN {tenants:Array(String)} "
+                f"AND external_id IN ({_listed(event_id for _, event_id in portion)}) GROUP BY tenant_id, external_id",
+                {"tenants": sorted({tenant_id for tenant_id, _ in portion})},
+                settings={"max_query_size": MAX_STATEMENT_BYTES},
+            )
+        except StoreError as error:
+            raise StoreAway(error.code, error.message) from error
+        known.update(((tenant_id, event_id), bool(deleted)) for tenant_id, event_id, deleted in found)
+    return known
+
+
+def _listed(ids: Iterable[str]) -> str:
+    """IDs in a statement. As hex digits: so nothing of theirs can be SQL, and thousands cost half of what as many bound
+    values do, which besides would travel in a URL."""
+    digits = ",".join(event_id.encode().hex() for event_id in ids)
+    return f"SELECT arrayJoin(arrayMap(digits -> unhex(digits), splitByChar(',', '{digits}')))"
+
+
+def _entries(items: list[EventItem]) -> Iterator[Entry]:
+    for item in items:
+        tenant_id = item.parcel.tenant_id
+        for place, row in enumerate(item.parcel.rows):
+            yield Entry(item, place, (tenant_id, row[0]), row)
+
+
+def _smaller(entries: list[Entry]) -> list[list[Entry]]:
+    """The next smaller inserts: per request, then halves; empty: it is one event."""
+    by_request = sorted(entries, key=lambda entry: id(entry.item.request))
+    requests = [list(group) for _, group in groupby(by_request, key=lambda entry: id(entry.item.request))]
+    if len(requests) > 1:
+        return requests
+    middle = len(entries) // 2
+    return [entries[:middle], entries[middle:]] if middle else []
+
+
+def _fail(entries: list[Entry], error: StoreError) -> None:
+    for entry in entries:
+        entry.item.error = error

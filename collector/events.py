@@ -1,0 +1,321 @@
+"""POST events: one, or a batch, from body to answer.
+
+Order: key → parameters and content type → body (bounded, also after unpacking) → events checked one by one → budget →
+writer → one outcome per event. Nothing is answered 200 before the store has confirmed the commit that holds it.
+
+- What is stored already is a duplicate: the stored event is not touched, and a duplicate costs no budget.
+- A batch beyond the tenant's budget is looked up first, so that what was accepted the last time does not pay again and
+  the tail of a batch that is sent again gets through. Then the first of the rest are taken, as many as there is budget
+  for; the others are ``rate_limited``. With ``on_limit: refuse``, or where nothing was taken, the answer is 429.
+- A caller that goes away meanwhile changes nothing: what was submitted is committed, and a retry finds duplicates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from secrets import randbits, token_hex
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+from aiohttp import web
+
+from agent import wire
+from collector import batches, bodies, caller, tenants
+from collector.batches import RATE_LIMITED, Batch, invalid_of
+from collector.errors import (
+    EventRefused,
+    Expired,
+    FieldError,
+    Invalid,
+    RateLimited,
+    TooLarge,
+    TooManyQueries,
+    UnsupportedType,
+    entry_of,
+    shown,
+)
+from collector.event_by_id import stored_event
+from collector.event_checks import Checked, Mint, Refused, Rules, check, id_of_key, key_fault
+from collector.event_commit import known_ids
+from collector.event_parcels import DELETED, DUPLICATE, Verdict, parcels_of
+from collector.event_types import EventAnswer
+from collector.moments import show_moment
+from collector.parts import CONFIG, INTAKE, KEYRING, METRICS, OUTCOMES, QUOTA, STORE, THREADS, TURNSTILE, WRITER
+from collector.quota import Charge
+from collector.schema import retention_class
+from collector.tenants import Tenant
+
+EVENTS_PATH = "/api/v1/ingestion/events"
+BATCH_PATH = f"{EVENTS_PATH}/batch"
+KEY_HEADER = "Idempotency-Key"
+INLINE_BYTES = 64 << 10
+"""Longer bodies are taken apart in a thread: the event loop serves everybody."""
+
+_CHOICES = {"dry_run": {"true": True, "1": True, "false": False, "0": False}, "results": {"all": False, "failures": True}}
+_MESSAGES = {
+    "accepted": "Event accepted",
+    "duplicate": "Event already exists (idempotent)",
+    "deleted": "Event was deleted; it is not stored again",
+}
+_encode = msgspec.json.Encoder().encode
+_any_json: msgspec.json.Decoder[object] = msgspec.json.Decoder()
+
+T = TypeVar("T")
+
+
+async def post_event(request: web.Request) -> web.Response:
+    """One event in, an `EventAnswer` out."""
+    app = request.app
+    tenant = await caller.tenant_of(request, tenants.INGEST)
+    dry_run = _choices(request, "dry_run")["dry_run"]
+    mint, rules = _mint(request), _rules(tenant)
+    if bodies.media_of(request.content_type) != "json":
+        raise UnsupportedType(f"Content-Type: expected application/json here; send lines to {BATCH_PATH}")
+    async with _received(request, tenant) as body:
+        event = await _apart(app, len(body), partial(_one, body, rules, mint))
+        if isinstance(event, Refused):
+            _count(app, tenant, event.outcome, event.reason)
+            raise _refusal(event)
+        if dry_run:
+            verdict = (await _known(app, tenant, [event])).get(event.event_id, Verdict(wire.ACCEPTED))
+        else:
+            verdict = await _stored(app, tenant, event)
+            _count(app, tenant, verdict.outcome, verdict.reason, size=event.size)
+    if verdict.outcome == wire.REJECTED:
+        fault = batches.store_fault(verdict)
+        raise EventRefused(invalid_of([fault]).message, errors=(fault,))
+    return _json(await _answer(request, tenant, event, verdict, rules.now_us, dry_run=dry_run))
+
+
+async def post_batch(request: web.Request) -> web.Response:
+    """Events in, a `BatchAnswer` out."""
+    app = request.app
+    tenant = await caller.tenant_of(request, tenants.INGEST)
+    chosen = _choices(request, "dry_run", "results")
+    mint, rules = _mint(request), _rules(tenant)
+    media = bodies.media_of(request.content_type)
+    async with _received(request, tenant) as body:
+        work = partial(batches.open_batch, body, media, rules, mint, max_events=tenant.limits.max_batch_events)
+        batch = await _apart(app, len(body), work)
+        if chosen["dry_run"]:
+            known = await _known(app, tenant, [batch.checked(place) for place in batch.firsts])
+            verdicts = {place: known.get(batch.checked(place).event_id, Verdict(wire.ACCEPTED)) for place in batch.firsts}
+            limited = None
+        else:
+            verdicts, limited = await _taken(app, tenant, batch)
+            for (outcome, reason), (events, size) in batches.counts_of(batch, verdicts).items():
+                _count(app, tenant, outcome, reason, events, size)
+    return _json(
+        batches.answer(
+            batch,
+            verdicts,
+            batch_id=token_hex(8),
+            now_us=rules.now_us,
+            limited=limited,
+            failures_only=chosen["results"],
+            dry_run=chosen["dry_run"],
+        )
+    )
+
+
+# Parameters and bodies.
+
+
+def _choices(request: web.Request, *names: str) -> dict[str, bool]:
+    """The query parameters. Raises Invalid for any other, and for values that mean nothing."""
+    chosen = dict.fromkeys(names, False)
+    faults = []
+    for name, value in request.query.items():
+        choices = _CHOICES[name] if name in names else None
+        if choices is None:
+            faults.append(FieldError(shown(name), "there is no such parameter", shown(value), f"there are: {', '.join(names)}"))
+        elif value not in choices:
+            faults.append(FieldError(name, f"expected one of {', '.join(choices)}", shown(value)))
+        else:
+            chosen[name] = choices[value]
+    if faults:
+        raise invalid_of(faults)
+    return chosen
+
+
+def _mint(request: web.Request) -> Mint:
+    """How events without an ID get one. Raises Invalid for an Idempotency-Key that cannot be used."""
+    key = request.headers.get(KEY_HEADER)
+    if key is None:
+        now_ms = time.time_ns() // 1_000_000
+        return lambda index: (_new_id(now_ms, index), True)
+    if fault := key_fault(key):
+        raise invalid_of([fault])
+    return lambda index: (id_of_key(key, index), False)
+
+
+def _new_id(now_ms: int, index: int) -> str:
+    """A UUID of version 7 (RFC 9562, section 5.7): IDs that rise with time lie side by side in the store."""
+    rising = now_ms << 80 | 7 << 76 | min(index, 0xFFF) << 64
+    return str(UUID(int=rising | 2 << 62 | randbits(62)))
+
+
+def _rules(tenant: Tenant) -> Rules:
+    days = tenant.limits.retention_days
+    return Rules(
+        now_us=time.time_ns() // 1000,
+        retention_days=days,
+        retention_class=retention_class(days),
+        max_event_bytes=tenant.limits.max_event_bytes,
+    )
+
+
+@asynccontextmanager
+async def _received(request: web.Request, tenant: Tenant) -> AsyncIterator[bytes]:
+    """The body, unpacked; what it takes is counted until the block is left."""
+    app, tenant_id = request.app, tenant.tenant_id
+    limit = min(app[CONFIG].server.max_request_bytes, tenant.limits.max_request_bytes)
+    taken = app[INTAKE].body(request.content, announced=request.content_length, limit=limit, tenant_id=tenant_id)
+    async with taken as body:
+        app[METRICS].request_bytes.labels(request.path).inc(len(body))
+        encoding = request.headers.get("Content-Encoding", "")
+        if encoding in ("", "identity"):
+            yield bodies.clean(body)
+            return
+        unpacked = await _in_thread(app, partial(bodies.unpacked, body, encoding, most=limit))
+        with app[INTAKE].more(tenant_id, len(unpacked), own=len(body)):
+            yield bodies.clean(unpacked)
+
+
+async def _apart(app: web.Application, size: int, work: Callable[[], T]) -> T:
+    return work() if size <= INLINE_BYTES else await _in_thread(app, work)
+
+
+async def _in_thread(app: web.Application, work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(app[THREADS], work)
+
+
+def _one(body: bytes, rules: Rules, mint: Mint) -> Checked | Refused:
+    """The event that a body is. Raises BadRequest (not JSON), TooLarge."""
+    if len(body) > rules.max_event_bytes:
+        raise TooLarge(f"an event may have {rules.max_event_bytes} bytes at most, this one has {len(body)}; send less with it")
+    event = check(body, rules, mint)
+    if isinstance(event, Refused) and event.errors[0].field == "event":
+        try:
+            bodies.decoded(body, _any_json)
+        except msgspec.ValidationError:
+            return event  # a number beyond all ranges
+    return event
+
+
+# From checked events to verdicts.
+
+
+async def _stored(app: web.Application, tenant: Tenant, event: Checked) -> Verdict:
+    """The verdict of a single event. Raises RateLimited."""
+    try:
+        charge = await app[QUOTA].admit(tenant, events=1, size_bytes=event.size)
+    except RateLimited as error:
+        _count(app, tenant, RATE_LIMITED, entry_of(type(error))[1], size=event.size)
+        raise
+    return (await _written(app, tenant, [event], charge))[0]
+
+
+async def _taken(app: web.Application, tenant: Tenant, batch: Batch) -> tuple[dict[int, Verdict], RateLimited | None]:
+    """Verdicts of the events of a batch that could be written, and why some were not admitted."""
+    quota = app[QUOTA]
+    verdicts: dict[int, Verdict] = {}
+    new = batch.firsts
+    granted, charge = await quota.admit_up_to(tenant, events=len(new), size_bytes=_size(batch, new))
+    if charge.limited is not None:
+        await charge.settle(0, 0)
+        known = await _known_if_possible(app, tenant, [batch.checked(place) for place in new])
+        verdicts = {place: known[event_id] for place in new if (event_id := batch.checked(place).event_id) in known}
+        new = [place for place in new if place not in verdicts]
+        granted, charge = await quota.admit_up_to(tenant, events=len(new), size_bytes=_size(batch, new))
+    limited = charge.limited
+    reason = entry_of(type(limited))[1] if limited else ""
+    if limited is not None and (tenant.limits.on_limit == "refuse" or not (granted or verdicts)):
+        await charge.settle(0, 0)
+        _count(app, tenant, RATE_LIMITED, reason, len(new), _size(batch, new))
+        raise limited
+    written = await _written(app, tenant, [batch.checked(place) for place in new[:granted]], charge)
+    verdicts.update(zip(new[:granted], written, strict=True))
+    verdicts.update(dict.fromkeys(new[granted:], Verdict(RATE_LIMITED, reason)))
+    return verdicts, limited
+
+
+async def _written(app: web.Application, tenant: Tenant, events: Sequence[Checked], charge: Charge) -> list[Verdict]:
+    """The verdicts of events that the budget has let in. What comes to nothing is given back."""
+    try:
+        verdicts = await app[WRITER].submit_events(parcels_of(tenant.tenant_id, events))
+        paid = [event.size for event, verdict in zip(events, verdicts, strict=True) if verdict.outcome == wire.ACCEPTED]
+        ahead = sum(event.ahead for event, verdict in zip(events, verdicts, strict=True) if verdict.outcome == wire.ACCEPTED)
+        app[METRICS].clock_ahead.inc(ahead)
+        await charge.settle(len(paid), sum(paid))
+    finally:
+        await charge.settle(0, 0)  # does nothing where it is settled
+    return verdicts
+
+
+async def _known(app: web.Application, tenant: Tenant, events: Sequence[Checked]) -> dict[str, Verdict]:
+    """Which of the events the store has had, by ID. Raises StoreAway, TooManyQueries."""
+    async with app[TURNSTILE].passing(tenant.tenant_id, tenant.limits.concurrent_queries):
+        asked = [(tenant.tenant_id, event.event_id) for event in events if not event.minted]
+        found = await known_ids(app[STORE], asked)
+    return {event_id: DELETED if deleted else DUPLICATE for (_, event_id), deleted in found.items()}
+
+
+async def _known_if_possible(app: web.Application, tenant: Tenant, events: Sequence[Checked]) -> dict[str, Verdict]:
+    """Nothing, where the tenant's queries are under way already: a flood beyond the budget must not cost the store."""
+    try:
+        return await _known(app, tenant, events)
+    except TooManyQueries:
+        return {}
+
+
+def _size(batch: Batch, places: Sequence[int]) -> int:
+    return sum(batch.checked(place).size for place in places)
+
+
+# Answers and counts.
+
+
+async def _answer(
+    request: web.Request, tenant: Tenant, event: Checked, verdict: Verdict, now_us: int, *, dry_run: bool
+) -> EventAnswer:
+    stored: dict[str, Any] | None = None
+    if verdict == DUPLICATE and await request.app[KEYRING].may(request.headers, tenants.SEARCH):
+        stored = await stored_event(request.app, tenant, event.event_id)
+    ingested_at: str | None = show_moment(now_us)
+    if verdict.outcome == wire.DUPLICATE:
+        ingested_at = stored["observed_timestamp"] if stored else None
+    return EventAnswer(
+        success=True,
+        event_id=event.event_id,
+        outcome="duplicate" if verdict.outcome == wire.DUPLICATE else "accepted",
+        processing_status="completed",
+        message=_MESSAGES["deleted" if verdict.deleted else verdict.outcome],
+        ingested_at=ingested_at,
+        duplicate=verdict.outcome == wire.DUPLICATE,
+        deleted=verdict.deleted,
+        clock_ahead=event.ahead and verdict.outcome == wire.ACCEPTED,
+        dry_run=dry_run,
+        event=stored,
+    )
+
+
+def _refusal(event: Refused) -> Invalid:
+    error = invalid_of(event.errors)
+    return Expired(error.message, errors=error.errors) if event.outcome == wire.EXPIRED else error
+
+
+def _count(app: web.Application, tenant: Tenant, outcome: str, reason: str = "", events: int = 1, size: int = 0) -> None:
+    app[METRICS].events.labels(outcome).inc(events)
+    if reason:
+        app[METRICS].events_refused.labels(reason).inc(events)
+    app[OUTCOMES].note(tenant.tenant_id, outcome, events, reason=reason, size=size)
+
+
+def _json(answer: Any) -> web.Response:
+    return web.Response(body=_encode(answer), content_type="application/json")

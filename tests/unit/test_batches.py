@@ -1,0 +1,144 @@
+"""A batch: every event its own outcome, in the order sent; one ID is one event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from collector.batches import Batch, answer, counts_of, open_batch
+from collector.errors import BadRequest, Invalid, RateLimited
+from collector.event_checks import Refused, Rules
+from collector.event_parcels import ACCEPTED, DELETED, DUPLICATE, MAX_BYTES, MAX_EVENTS, Verdict, parcels_of, table_of
+from collector.event_types import BatchAnswer
+from tests.support.events import body, event
+
+RULES = Rules(now_us=1_790_000_000_000_000, retention_days=30, retention_class=30, max_event_bytes=2_000_000)
+OLD = event(event_id="old", timestamp="1970-01-01")
+LIMITED = Verdict("rate_limited", "rate_limited")
+
+
+def mint(index: int) -> tuple[str, bool]:
+    return f"minted-{index}", True
+
+
+def opened(*events: Any, media: str = "json", **more: Any) -> Batch:
+    raw = body({"events": events, **more}) if media == "json" else b"\n".join(map(body, events))
+    return open_batch(raw, media, RULES, mint, max_events=5000)
+
+
+def answered(batch: Batch, verdicts: list[Verdict], **changed: Any) -> BatchAnswer:
+    options: dict[str, Any] = {"limited": None, "failures_only": False, "dry_run": False, **changed}
+    said = dict(zip(batch.firsts, verdicts, strict=True))
+    return answer(batch, said, batch_id="made-here", now_us=RULES.now_us, **options)
+
+
+def test_one_invalid_event_costs_itself_only() -> None:
+    batch = opened(event(), event(title=7), event(event_id="b"), batch_id="mine", source_application="till")
+    found = answered(batch, [ACCEPTED, ACCEPTED])
+    assert (found.batch_id, found.total_events, found.successful_count, found.failed_count) == ("mine", 3, 2, 1)
+    assert (found.successful_events, found.failed_events, found.processing_status) == (2, 1, "partial")
+    assert [(r.index, r.success, r.event_id, r.outcome) for r in found.results] == [
+        (0, True, "minted-0", "accepted"),
+        (1, False, None, "rejected"),
+        (2, True, "b", "accepted"),
+    ]
+    assert [fault.field for fault in found.results[1].errors] == ["title"]
+    assert found.outcomes == {"accepted": 2, "rejected": 1}
+    assert batch.checked(0).row[6] == "till"
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "status"),
+    [([ACCEPTED, DUPLICATE], "completed"), ([LIMITED, ACCEPTED], "partial"), ([LIMITED, LIMITED], "failed")],
+)
+def test_the_status_says_how_much_went_well(verdicts: list[Verdict], status: str) -> None:
+    limited = RateLimited("too fast", retry_after_s=2.1)
+    found = answered(opened(event(event_id="a"), event(event_id="b")), verdicts, limited=limited)
+    assert found.processing_status == status
+    assert found.retry_after_s == (None if status == "completed" else 3)
+
+
+def test_copies_inside_a_batch_share_the_fate_of_the_first_that_can_be_written() -> None:
+    invalid = event(event_id="a", title=7)
+    batch = opened(invalid, event(event_id="a"), event(event_id="b"), event(event_id="a", title="other"), event(event_id="b"))
+    assert batch.firsts == [1, 2]
+    found = answered(batch, [ACCEPTED, Verdict("rejected", "store_error_469")])
+    assert [result.outcome for result in found.results] == ["rejected", "accepted", "rejected", "duplicate", "rejected"]
+    assert "store_error_469" in found.results[4].errors[0].error
+    found = answered(batch, [DELETED, LIMITED], limited=RateLimited("too fast", retry_after_s=1.0))
+    assert [(result.outcome, result.deleted) for result in found.results] == [
+        ("rejected", False), ("duplicate", True), ("rate_limited", False), ("duplicate", True), ("rate_limited", False),
+    ]  # fmt: skip
+
+
+def test_only_failures_are_listed_when_only_they_are_asked_for() -> None:
+    found = answered(opened(event(), OLD, event()), [ACCEPTED, ACCEPTED], failures_only=True)
+    assert [(result.index, result.outcome) for result in found.results] == [(1, "expired")]
+    assert (found.total_events, found.successful_count) == (3, 2)
+
+
+def test_lines_are_a_batch_and_one_that_is_not_json_costs_itself() -> None:
+    raw = body(event(event_id="a")) + b'\r\n\n{"title": \n' + body(event(event_id="b"))
+    batch = open_batch(raw, "lines", RULES, mint, max_events=10)
+    refused = batch.events[1]
+    assert isinstance(refused, Refused)
+    assert refused.errors[0].error.startswith("is not JSON: line 1, column 10")
+    assert batch.firsts == [0, 2]
+
+
+@pytest.mark.parametrize(("media", "raw"), [("json", b'{"events": []}'), ("lines", b"\n\n")])
+def test_an_empty_batch_is_refused_with_a_sentence(media: str, raw: bytes) -> None:
+    with pytest.raises(Invalid, match="events: is empty; send at least one event"):
+        open_batch(raw, media, RULES, mint, max_events=10)
+
+
+def test_json_that_is_broken_is_refused_whole() -> None:
+    with pytest.raises(BadRequest, match="line 1, column 13"):
+        open_batch(b'{"events": [', "json", RULES, mint, max_events=10)
+
+
+@pytest.mark.parametrize("name", ["batch_id", "source_application"])
+def test_names_of_a_batch_are_short_and_printable(name: str) -> None:
+    for value in ("x" * 201, "a\nb"):
+        with pytest.raises(Invalid) as refused:
+            opened(event(), **{name: value})
+        assert refused.value.errors[0].field == name
+
+
+def test_counts_name_outcome_and_reason_with_events_and_bytes() -> None:
+    batch = opened(event(event_id="a"), event(event_id="a"), event(title=7), OLD)
+    size = len(body(event(event_id="a")))
+    assert counts_of(batch, {0: ACCEPTED}) == {
+        ("accepted", ""): (1, size),
+        ("duplicate", ""): (1, size),
+        ("rejected", "invalid"): (1, 0),
+        ("expired", "older_than_retention"): (1, 0),
+    }
+
+
+def test_a_batch_is_written_in_parcels_bounded_in_events_and_bytes() -> None:
+    many = opened(*(event(event_id=str(n)) for n in range(2 * MAX_EVENTS + 1)))
+    parcels = parcels_of("t", [many.checked(place) for place in many.firsts])
+    assert [len(parcel.rows) for parcel in parcels] == [MAX_EVENTS, MAX_EVENTS, 1]
+    assert [row[0] for parcel in parcels for row in parcel.rows] == [str(n) for n in range(2 * MAX_EVENTS + 1)]
+    large = opened(*(event(event_id=str(n), message="x" * (MAX_BYTES * 2 // 3)) for n in range(3)))
+    parcels = parcels_of("t", [large.checked(place) for place in large.firsts])
+    assert [len(parcel.rows) for parcel in parcels] == [1, 1, 1]
+    assert all(parcel.size_bytes <= MAX_BYTES for parcel in parcels)
+
+
+def test_ids_made_here_are_not_looked_up() -> None:
+    batch = opened(event(), event(event_id="a"))
+    (parcel,) = parcels_of("t", [batch.checked(place) for place in batch.firsts])
+    assert list(parcel.asked) == ["a"]
+
+
+def test_columns_in_which_nothing_is_said_are_left_out_of_the_insert() -> None:
+    batch = opened(event(event_id="a"), event(event_id="b", message="m"))
+    names, table = table_of([("t", batch.checked(place).row) for place in (0, 1)], 7)
+    rows = [dict(zip(names, row, strict=True)) for row in table]
+    assert [row["message"] for row in rows] == ["", "m"]
+    assert {row["tenant_id"] for row in rows} == {"t"}
+    assert {row["version"] for row in rows} == {7}
+    assert not {"payload", "tags", "status_code", "attributes"} & set(names)
