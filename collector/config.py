@@ -83,7 +83,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bytes_burst: RateOrSame = 0
     events_per_month: RateOrSame = 0
     """Of a calendar month, UTC; 0: no limit."""
-    max_event_bytes: Bytes = MIB
+    max_event_bytes: Bytes = 8 * MIB
     """Longest single event of the JSON API."""
     max_batch_events: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 10_000
     concurrent_requests: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 64
