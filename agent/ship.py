@@ -159,7 +159,9 @@ class Shipper:
 
     async def _post(self, session: aiohttp.ClientSession, entries: tuple[Entry, ...], *, replay: bool) -> retry.Decision:
         body = entries[0].data if len(entries) == 1 else b"".join(entry.data for entry in entries)
-        headers = {**self._headers, wire.REPLAY_HEADER: "1"} if replay else self._headers
+        headers = {**self._headers, wire.REPLAY_HEADER: "1"} if replay else dict(self._headers)
+        if self._ledger.tenant_id:
+            headers[wire.TENANT_HEADER] = self._ledger.tenant_id
         expected = {entry.header.record_id: entry.header.events for entry in entries}
         try:
             async with session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:

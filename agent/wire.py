@@ -56,6 +56,8 @@ ANSWER_TYPE = "application/vnd.pulsestream.outcomes+json"
 BLOCKS_PATH = "/api/v1/ingestion/blocks"
 REPLAY_HEADER = "X-PulseStream-Replay"
 """``1`` on a run whose records may have been received before (after a restart, after a lost answer)."""
+TENANT_HEADER = "X-PulseStream-Tenant"
+"""The tenant that an agent's data belongs to, once it is known: a key of another one is refused before anything is stored."""
 
 # Record kinds.
 DATA = 1

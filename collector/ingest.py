@@ -20,7 +20,7 @@ from aiohttp import web
 from agent import wire
 from collector import blocks, caller, tenants
 from collector.agents import Agents
-from collector.errors import CollectorError, RateLimited, UnsupportedType, entry_of
+from collector.errors import CollectorError, Forbidden, RateLimited, UnsupportedType, entry_of
 from collector.metrics import Metrics
 from collector.outcomes_log import RATE_LIMITED
 from collector.parts import AGENTS, CONFIG, INTAKE, METRICS, OUTCOMES, QUOTA, THREADS, WRITER
@@ -36,6 +36,7 @@ async def post_blocks(request: web.Request) -> web.Response:
     try:
         tenant = await caller.tenant_of(request, tenants.INGEST)
         _check_type(request)
+        _check_owner(request, tenant)
         limit = min(app[CONFIG].server.max_request_bytes, tenant.limits.max_request_bytes)
         taken = app[INTAKE].body(request.content, announced=request.content_length, limit=limit, tenant_id=tenant.tenant_id)
         async with taken as body:
@@ -56,6 +57,13 @@ def _check_type(request: web.Request) -> None:
     encoding = request.headers.get("Content-Encoding", "identity")
     if encoding != "identity":
         raise UnsupportedType("Content-Encoding: expected none, records are compressed already; send the run as it is")
+
+
+def _check_owner(request: web.Request, tenant: Tenant) -> None:
+    """What was read for one tenant is not stored for another because somebody mixed up two keys."""
+    owner = request.headers.get(wire.TENANT_HEADER, tenant.tenant_id)
+    if owner != tenant.tenant_id:
+        raise Forbidden("this agent's data belongs to another tenant than the key; nothing was stored, check api_key")
 
 
 async def _open(app: web.Application, body: bytes, tenant: Tenant, *, replay: bool) -> list[blocks.Parcel]:

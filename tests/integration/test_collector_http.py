@@ -452,3 +452,11 @@ def test_the_collector_may_start_before_the_engine(tmp_path: Path) -> None:
             assert collector.search(key)["total_count"] == 3
         until(lambda: collector.request("GET", "/readyz").status == 503)
         refusal(collector.post(key, record(LINES)), 503, wire.CODE_STORE_AWAY)
+
+
+def test_data_of_one_tenant_is_not_stored_with_the_key_of_another(collector: Collector, key: str) -> None:
+    answer = collector.post(key, record(b"whose is this\n"), X_PulseStream_Tenant="somebody-else")
+    assert answer.status == 403
+    assert answer.body["error"]["code"] == "forbidden"
+    assert "belongs to another tenant than the key; nothing was stored" in answer.body["error"]["message"]
+    assert collector.search(key, q="whose")["total_count"] == 0
