@@ -284,6 +284,8 @@ class Reader:
             return False
         urgent = final or self._stop.is_set() or size - state.offset >= BLOCK_BYTES
         if not urgent and now_s < tail.read_s + self._config.flush_interval_s:
+            if size > state.size and (not state.recent or tail.holds(*state.recent[-1])):
+                state.size = size  # seen: should it be cut away before it is due, it is known to be lost
             return False
         if not self._spool.room(min(size - state.offset, BLOCK_BYTES) + RECORD_ROOM):
             if not self.blocked:
