@@ -484,7 +484,7 @@ def test_kill_between_loss_and_offset(folder: Path, logs: Path) -> None:
 def test_a_loss_that_the_next_head_knows_of_is_not_told_again(folder: Path, logs: Path) -> None:
     lose_14_bytes(folder, logs)
     with Reading(folder, logs) as reading:
-        until(lambda: reading.counts("lost_bytes"), "the loss is told")
+        until(lambda: losses_in(folder), "the loss is told")
         reading.spool.note_files()
     app = App(logs / "other.log")
     with Reading(folder, logs) as reading:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from agent import wire
+from collector.config import Limits
 from tests.support.collector import ADMIN_TOKEN, Answer, Collector, record
 from tests.support.engine import ClickHouseFront
 from tests.support.redis import BINARY, Redis
@@ -198,7 +199,7 @@ def test_rate_limit_tells_all_limits_and_what_is_left_of_them(collector: Collect
     assert told["events"]["limit"] == 100
     assert told["events"]["remaining"] in range(60, 70)
     assert (told["month"]["limit"], told["month"]["used"], told["month"]["remaining"]) == (1000, 40, 960)
-    assert told["bytes"]["limit"] == 1 << 30
+    assert told["bytes"]["limit"] == told["limits"]["bytes_per_minute"] == Limits().bytes_per_minute
     assert (told["limits"]["max_batch_events"], told["counted_in"]) == (10_000, "memory")
 
 
