@@ -70,6 +70,7 @@ from collector.parts import (
     THREADS,
     TURNSTILE,
     USAGE,
+    WORKBENCH,
     WRITER,
     Readiness,
 )
@@ -77,6 +78,7 @@ from collector.quota import Quota
 from collector.store import Store
 from collector.turnstile import Places, Turnstile
 from collector.usage import Usage
+from collector.workbench import Workbench
 from collector.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -97,6 +99,7 @@ def build(config: Config) -> web.Application:
     app[METRICS] = Metrics()
     app[READINESS] = Readiness()
     app[TURNSTILE] = Turnstile(config.store.readers - 1, config.store.query_timeout_s)
+    app[WORKBENCH] = Workbench()
     app[PLACES] = Places()
     app[REGISTERING] = asyncio.Lock()
     app[ADMIN_GATE] = AdminGate(config.admin_token, app[METRICS])

@@ -76,7 +76,7 @@ class EventItem:
         self.request = request
         self.index = index
         self.parcel = parcel
-        self.tally = Verdicts(len(parcel.rows))
+        self.tally = Verdicts(len(parcel))
         self.error: BaseException | None = None
 
 
@@ -213,12 +213,12 @@ class Taken:
 def weight(parcel: AnyParcel) -> int:
     """Bytes a waiting parcel is counted with."""
     if isinstance(parcel, EventParcel):
-        return parcel.size_bytes + EVENT_COST_BYTES * len(parcel.rows)
+        return parcel.size_bytes + EVENT_COST_BYTES * len(parcel)
     return len(parcel.lines) + PARCEL_COST_BYTES
 
 
 def events_of(parcel: AnyParcel) -> int:
-    return len(parcel.rows) if isinstance(parcel, EventParcel) else parcel.events
+    return len(parcel) if isinstance(parcel, EventParcel) else parcel.events
 
 
 def raw_bytes_of(parcel: AnyParcel) -> int:

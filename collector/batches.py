@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 
 import msgspec
 
@@ -16,11 +16,13 @@ from agent import wire
 from collector import bodies
 from collector.errors import FieldError, Invalid, RateLimited, sentence, shown
 from collector.event_checks import Checked, Mint, Refused, Rules, check
-from collector.event_parcels import Verdict
+from collector.event_parcels import ACCEPTED, Verdict
 from collector.event_types import BatchAnswer, EventResult
 from collector.moments import show_moment
 
 MAX_NAME_CHARS = 200
+SLICE_BYTES = 64 << 10
+"""Of a body that is taken apart, between two pauses."""
 RATE_LIMITED = "rate_limited"
 _SUCCESS = frozenset((wire.ACCEPTED, wire.DUPLICATE))
 
@@ -41,9 +43,13 @@ class Batch(msgspec.Struct, frozen=True):
         assert isinstance(event, Checked)
         return event
 
+    def is_accepted(self, verdicts: Mapping[int, Verdict]) -> bool:
+        """Whether every one of its events was accepted: the common case, which is made short."""
+        return len(verdicts) == len(self.events) == list(verdicts.values()).count(ACCEPTED)
 
-def open_batch(body: bytes, media: str, rules: Rules, mint: Mint, *, max_events: int) -> Batch:
-    """Take a body apart.
+
+def opened(body: bytes, media: str, rules: Rules, mint: Mint, *, max_events: int) -> Generator[None, None, Batch]:
+    """Take a body apart, in slices of about a millisecond, with a pause after each.
 
     Args:
         media: ``json`` or ``lines``.
@@ -65,7 +71,14 @@ def open_batch(body: bytes, media: str, rules: Rules, mint: Mint, *, max_events:
         rules = msgspec.structs.replace(rules, source_application=application)
     if not events:
         raise invalid_of([FieldError("events", "is empty", suggestion="send at least one event")])
-    looked_at = [check(raw, rules, mint, index) for index, raw in enumerate(events)]
+    looked_at: list[Checked | Refused] = []
+    each = max(1, SLICE_BYTES * len(events) // len(body))
+    for begin in range(0, len(events), each):
+        looked_at += [check(raw, rules, mint, index) for index, raw in enumerate(events[begin : begin + each], begin)]
+        yield
+    ids = {event.event_id for event in looked_at if isinstance(event, Checked)}
+    if len(ids) == len(looked_at):
+        return Batch(batch_id, looked_at, list(range(len(looked_at))), {})
     first_of: dict[str, int] = {}
     copies: dict[int, int] = {}
     for place, event in enumerate(looked_at):
@@ -97,10 +110,15 @@ def answer(
         verdicts: per place of an event to write.
         limited: why events were not admitted, where some were not.
     """
-    results = [_result(batch, place, verdicts, limited) for place in range(len(batch.events))]
-    outcomes: Counter[str] = Counter(result.outcome for result in results)
-    good = sum(result.success for result in results)
-    total = len(results)
+    total = len(batch.events)
+    if batch.is_accepted(verdicts):
+        events = () if failures_only else enumerate(batch.events)
+        results = [EventResult(place, True, event.event_id, "accepted") for place, event in events]
+        outcomes, good = Counter({wire.ACCEPTED: total}), total
+    else:
+        results = [_result(batch, place, verdicts, limited) for place in range(total)]
+        outcomes = Counter(result.outcome for result in results)
+        good = sum(result.success for result in results)
     return BatchAnswer(
         batch_id=batch.batch_id or batch_id,
         total_events=total,
@@ -119,6 +137,8 @@ def answer(
 
 def counts_of(batch: Batch, verdicts: Mapping[int, Verdict]) -> dict[tuple[str, str], tuple[int, int]]:
     """Per outcome and reason: events, and their bytes."""
+    if batch.is_accepted(verdicts):
+        return {(wire.ACCEPTED, ""): (len(batch.events), sum(batch.checked(place).size for place in batch.firsts))}
     counts: dict[tuple[str, str], tuple[int, int]] = {}
     for place, event in enumerate(batch.events):
         if isinstance(event, Refused):

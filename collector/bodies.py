@@ -113,7 +113,8 @@ def decoded(body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
 def clean(body: bytes) -> bytes:
     """Without a byte order mark, and with U+FFFD for halves of surrogate pairs."""
     body = body.removeprefix(_BOM)
-    if b"\\ud" in body or b"\\uD" in body:
+    # For one byte there is a much faster search than for three.
+    if b"\\" in body and (b"\\ud" in body or b"\\uD" in body):
         return _HALF_PAIR.sub(lambda found: b"\\ufffd" if found[1] else found[0], body)
     return body
 

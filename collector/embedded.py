@@ -70,16 +70,28 @@ class Embedded:
 
         return await self._reading.run(work)
 
+    async def query_plain(self, sql: str, settings: Mapping[str, str]) -> bytes:
+        return await self._reading.run(lambda client: client.raw_query(sql, settings=dict(settings)))
+
     async def insert(
         self,
         table: str,
         columns: Sequence[str],
         types: Sequence[str],
-        rows: Sequence[Sequence[Any]],
+        data: Sequence[Sequence[Any]],
         settings: Mapping[str, str],
+        *,
+        by_column: bool,
     ) -> None:
         def work(client: Client) -> None:
-            client.insert(table, rows, column_names=columns, column_type_names=types, settings=dict(settings))
+            client.insert(
+                table,
+                data,
+                column_names=columns,
+                column_type_names=types,
+                column_oriented=by_column,
+                settings=dict(settings),
+            )
 
         await self._writing.run(work)
 

@@ -17,7 +17,8 @@ they carry no timestamp, both times of arrival lead to it until the engine has m
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
@@ -27,7 +28,7 @@ from collector import rows
 from collector.backlog import EventItem
 from collector.errors import StoreAway, StoreError
 from collector.event_checks import Row
-from collector.event_parcels import ACCEPTED, DELETED, DUPLICATE, Verdict, table_of
+from collector.event_parcels import ACCEPTED, DELETED, DUPLICATE, Verdict, columns_of, table_of
 from collector.metrics import Metrics
 from collector.refusals import MAX_INSERT_EVENTS, NOT_CONTENT, STORE_ERROR
 
@@ -35,18 +36,14 @@ log = logging.getLogger(__name__)
 
 MAX_ASKED = 5_000
 """IDs in one look-up."""
-MAX_STATEMENT_BYTES = 16 << 20
-"""Room for so many of the longest IDs; the engine's own limit is for what people write."""
 
 
 class Tables(Protocol):
     """The part of the store that is used."""
 
-    async def query(
-        self, sql: str, params: Mapping[str, Any] | None = None, *, settings: Mapping[str, Any] | None = None
-    ) -> list[tuple[Any, ...]]: ...
+    async def query_plain(self, sql: str) -> list[list[Any]]: ...
 
-    async def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None: ...
+    async def insert_columns(self, table: str, names: Sequence[str], columns: Sequence[Sequence[Any]]) -> None: ...
 
 
 class Entry(NamedTuple):
@@ -78,6 +75,26 @@ class EventCommit:
         asked = {(item.parcel.tenant_id, event_id) for item in items for event_id in item.parcel.asked}
         self._metrics.lookups.inc(len(asked))
         known = await known_ids(self._store, asked)
+        if known or _copies(items) or sum(len(item.parcel) for item in items) > MAX_INSERT_EVENTS:
+            await self._one_by_one(items, known)
+        else:
+            await self._whole(items)
+        self._metrics.commits.labels("split" if self._split else "ok").inc()
+
+    async def _whole(self, items: list[EventItem]) -> None:
+        """All events in one insert, without a look at any of them: the common case."""
+        names, table = table_of([(item.parcel.tenant_id, item.parcel.columns) for item in items], self._version)
+        try:
+            await self._store.insert_columns("events", names, table)
+        except StoreAway:
+            raise
+        except StoreError as error:
+            await self._split_up(list(_entries(items)), error)
+        else:
+            for item in items:
+                item.tally.say_of_all(ACCEPTED)
+
+    async def _one_by_one(self, items: list[EventItem], known: Mapping[tuple[str, str], bool]) -> None:
         new: list[Entry] = []
         for entry in _entries(items):
             deleted = known.get(entry.name)
@@ -87,7 +104,6 @@ class EventCommit:
                 entry.say(DELETED if deleted else DUPLICATE)
         while new:
             new = await self._round(new)
-        self._metrics.commits.labels("split" if self._split else "ok").inc()
 
     async def _round(self, new: list[Entry]) -> list[Entry]:
         """Write the first event of each ID. Returns those that are left without a verdict."""
@@ -108,9 +124,11 @@ class EventCommit:
         return left
 
     async def _insert_or_split(self, entries: list[Entry]) -> None:
-        names, table = table_of([(entry.name[0], entry.row) for entry in entries], self._version)
+        tenants = groupby(entries, key=lambda entry: entry.name[0])
+        parts = [(tenant_id, columns_of([entry.row for entry in own])) for tenant_id, own in tenants]
+        names, table = table_of(parts, self._version)
         try:
-            await self._store.insert("events", names, table)
+            await self._store.insert_columns("events", names, table)
         except StoreAway as error:
             _fail(entries, error)
         except StoreError as error:
@@ -136,23 +154,22 @@ class EventCommit:
             await self._insert_or_split(part)
 
 
-async def known_ids(store: Tables, asked: Iterable[tuple[str, str]]) -> dict[tuple[str, str], bool]:
+async def known_ids(store: Tables, asked: Collection[tuple[str, str]]) -> dict[tuple[str, str], bool]:
     """Which of these events (tenant, ID) the store has had, and whether they are deleted.
 
     Raises:
         StoreAway: it cannot be told.
     """
     known: dict[tuple[str, str], bool] = {}
-    # In the order of the table's key: each look-up reads one part of it.
-    order = sorted(asked)
+    # In the order of the table's key: each of several look-ups reads one part of it.
+    order = list(asked) if len(asked) <= MAX_ASKED else sorted(asked)
     for begin in range(0, len(order), MAX_ASKED):
         portion = order[begin : begin + MAX_ASKED]
+        tenants = {tenant_id for tenant_id, _ in portion}
         try:
-            found = await store.query(
-                "SELECT tenant_id, external_id, max(is_deleted) FROM events WHERE tenant_id IN {tenants:Array(String)} "
-                f"AND external_id IN ({_listed(event_id for _, event_id in portion)}) GROUP BY tenant_id, external_id",
-                {"tenants": sorted({tenant_id for tenant_id, _ in portion})},
-                settings={"max_query_size": MAX_STATEMENT_BYTES},
+            found = await store.query_plain(
+                f"SELECT tenant_id, external_id, max(is_deleted) FROM events PREWHERE tenant_id IN {_listed(tenants)} "
+                f"AND external_id IN {_listed([event_id for _, event_id in portion])} GROUP BY tenant_id, external_id"
             )
         except StoreError as error:
             raise StoreAway(error.code, error.message) from error
@@ -160,17 +177,35 @@ async def known_ids(store: Tables, asked: Iterable[tuple[str, str]]) -> dict[tup
     return known
 
 
-def _listed(ids: Iterable[str]) -> str:
-    """IDs in a statement. As hex digits: so nothing of theirs can be SQL, and thousands cost half of what as many bound
-    values do, which besides would travel in a URL."""
-    digits = ",".join(event_id.encode().hex() for event_id in ids)
-    return f"SELECT arrayJoin(arrayMap(digits -> unhex(digits), splitByChar(',', '{digits}')))"
+_PLAIN = re.compile(r"[A-Za-z0-9_.,:-]*").fullmatch
+"""Nothing in it means anything to the engine but the comma that parts two of them."""
+
+
+def _listed(texts: Collection[str]) -> str:
+    """Texts for IN, so that nothing of theirs can be SQL: as they are where they are plain, else as hex digits.
+    Thousands cost much less so than as bound values, which besides would travel in a URL. (Hex digits in a subquery: as an
+    expression they would be read again for every row.)"""
+    plain = ",".join(texts)
+    if _PLAIN(plain) and plain.count(",") == len(texts) - 1:
+        return f"splitByChar(',', '{plain}')"
+    digits = ",".join([text.encode().hex() for text in texts])
+    return f"(SELECT arrayJoin(arrayMap(digits -> unhex(digits), splitByChar(',', '{digits}'))))"
+
+
+def _copies(items: list[EventItem]) -> bool:
+    """Whether two events have one ID."""
+    ids: dict[str, set[str]] = {}
+    events = 0
+    for item in items:
+        ids.setdefault(item.parcel.tenant_id, set()).update(item.parcel.ids)
+        events += len(item.parcel)
+    return sum(map(len, ids.values())) != events
 
 
 def _entries(items: list[EventItem]) -> Iterator[Entry]:
     for item in items:
         tenant_id = item.parcel.tenant_id
-        for place, row in enumerate(item.parcel.rows):
+        for place, row in enumerate(zip(*item.parcel.columns, strict=True)):
             yield Entry(item, place, (tenant_id, row[0]), row)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any
 
 import msgspec
 
@@ -20,11 +22,18 @@ class EventParcel(msgspec.Struct, frozen=True):
     """Checked events of one request."""
 
     tenant_id: str
-    rows: Sequence[Row]
-    """In the order of `event_checks.ROW_COLUMNS`: the ID comes first."""
+    columns: Sequence[Sequence[Any]]
+    """Their values by column, in the order of `event_checks.ROW_COLUMNS`: the IDs come first. None: not said."""
     asked: Sequence[str]
     """IDs that may be in the store already."""
     size_bytes: int
+
+    @property
+    def ids(self) -> Sequence[str]:
+        return self.columns[0]
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -49,6 +58,9 @@ class Verdicts:
 
     def say(self, place: int, verdict: Verdict) -> None:
         self._verdicts[place] = verdict
+
+    def say_of_all(self, verdict: Verdict) -> None:
+        self._verdicts = [verdict] * len(self._verdicts)
 
     def of(self, place: int) -> Verdict | None:
         return self._verdicts[place]
@@ -75,21 +87,50 @@ def parcels_of(tenant_id: str, events: Sequence[Checked]) -> list[EventParcel]:
 def _parcel(tenant_id: str, events: Sequence[Checked], size: int) -> EventParcel:
     return EventParcel(
         tenant_id,
-        rows=[event.row for event in events],
+        columns=columns_of([event.row for event in events]),
         asked=[event.event_id for event in events if not event.minted],
         size_bytes=size,
     )
 
 
-def table_of(entries: Sequence[tuple[str, Row]], version: int) -> tuple[list[str], list[Row]]:
-    """Names and rows for one insert, of tenants and their rows.
+def table_of(parts: Sequence[tuple[str, Sequence[Sequence[Any]]]], version: int) -> tuple[list[str], list[Sequence[Any]]]:
+    """Names and columns for one insert.
+
+    Args:
+        parts: tenants, and values by column as in `EventParcel.columns`.
 
     Columns in which nothing is said are left out, and the engine fills in their defaults: of some forty columns an event
     mostly uses a dozen.
     """
-    columns = list(zip(*(row for _, row in entries), strict=True))
-    used = [(name, column) for name, column in zip(ROW_COLUMNS, columns, strict=True) if any(column)]
-    names = ["tenant_id", "version", *(name for name, _ in used)]
-    tenants = [tenant for tenant, _ in entries]
-    values = [tenants, [version] * len(entries), *(column for _, column in used)]
-    return names, list(zip(*values, strict=True))
+    lengths = [len(columns[0]) for _, columns in parts]
+    names = ["tenant_id", "version"]
+    table: list[Sequence[Any]] = [
+        list(chain.from_iterable([tenant_id] * length for (tenant_id, _), length in zip(parts, lengths, strict=True))),
+        [version] * sum(lengths),
+    ]
+    for place, name in enumerate(ROW_COLUMNS):
+        pieces = [columns[place] for _, columns in parts]
+        if not any(map(any, pieces)):
+            continue
+        names.append(name)
+        column = pieces[0] if len(pieces) == 1 else list(chain.from_iterable(pieces))
+        if None in column:
+            empty = _EMPTY.get(name, "")
+            column = [empty if value is None else value for value in column]
+        table.append(column)
+    return names, table
+
+
+def columns_of(rows: Iterable[Row]) -> list[Sequence[Any]]:
+    """Rows by column."""
+    return list(zip(*rows, strict=True))
+
+
+_EMPTY: dict[str, Any] = {
+    "tags": [],
+    "status_code": 0,
+    "response_time_ms": 0.0,
+    "request_size_bytes": 0,
+    "response_size_bytes": 0,
+}
+"""What is stored of a column where an event says nothing; of all others an empty text."""

@@ -128,7 +128,7 @@ class EventAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 Outcome = Literal["accepted", "duplicate", "rejected", "rate_limited", "expired"]
 
 
-class EventResult(msgspec.Struct, frozen=True):
+class EventResult(msgspec.Struct, frozen=True, gc=False):
     """What became of one event of a batch."""
 
     index: int

@@ -42,10 +42,10 @@ from collector.errors import (
 from collector.event_by_id import stored_event
 from collector.event_checks import Checked, Mint, Refused, Rules, check, id_of_key, key_fault
 from collector.event_commit import known_ids
-from collector.event_parcels import DELETED, DUPLICATE, Verdict, parcels_of
+from collector.event_parcels import ACCEPTED, DELETED, DUPLICATE, Verdict, parcels_of
 from collector.event_types import EventAnswer
 from collector.moments import show_moment
-from collector.parts import CONFIG, INTAKE, KEYRING, METRICS, OUTCOMES, QUOTA, STORE, THREADS, TURNSTILE, WRITER
+from collector.parts import CONFIG, INTAKE, KEYRING, METRICS, OUTCOMES, QUOTA, STORE, THREADS, TURNSTILE, WORKBENCH, WRITER
 from collector.quota import Charge
 from collector.schema import retention_class
 from collector.tenants import Tenant
@@ -53,8 +53,6 @@ from collector.tenants import Tenant
 EVENTS_PATH = "/api/v1/ingestion/events"
 BATCH_PATH = f"{EVENTS_PATH}/batch"
 KEY_HEADER = "Idempotency-Key"
-INLINE_BYTES = 64 << 10
-"""Longer bodies are taken apart in a thread: the event loop serves everybody."""
 
 _CHOICES = {"dry_run": {"true": True, "1": True, "false": False, "0": False}, "results": {"all": False, "failures": True}}
 _MESSAGES = {
@@ -77,7 +75,7 @@ async def post_event(request: web.Request) -> web.Response:
     if bodies.media_of(request.content_type) != "json":
         raise UnsupportedType(f"Content-Type: expected application/json here; send lines to {BATCH_PATH}")
     async with _received(request, tenant) as body:
-        event = await _apart(app, len(body), partial(_one, body, rules, mint))
+        event = _one(body, rules, mint)
         if isinstance(event, Refused):
             _count(app, tenant, event.outcome, event.reason)
             raise _refusal(event)
@@ -100,8 +98,8 @@ async def post_batch(request: web.Request) -> web.Response:
     mint, rules = _mint(request), _rules(tenant)
     media = bodies.media_of(request.content_type)
     async with _received(request, tenant) as body:
-        work = partial(batches.open_batch, body, media, rules, mint, max_events=tenant.limits.max_batch_events)
-        batch = await _apart(app, len(body), work)
+        work = batches.opened(body, media, rules, mint, max_events=tenant.limits.max_batch_events)
+        batch = await app[WORKBENCH].do(tenant.tenant_id, work)
         if chosen["dry_run"]:
             known = await _known(app, tenant, [batch.checked(place) for place in batch.firsts])
             verdicts = {place: known.get(batch.checked(place).event_id, Verdict(wire.ACCEPTED)) for place in batch.firsts}
@@ -187,10 +185,6 @@ async def _received(request: web.Request, tenant: Tenant) -> AsyncIterator[bytes
             yield bodies.clean(unpacked)
 
 
-async def _apart(app: web.Application, size: int, work: Callable[[], T]) -> T:
-    return work() if size <= INLINE_BYTES else await _in_thread(app, work)
-
-
 async def _in_thread(app: web.Application, work: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(app[THREADS], work)
 
@@ -249,10 +243,11 @@ async def _written(app: web.Application, tenant: Tenant, events: Sequence[Checke
     """The verdicts of events that the budget has let in. What comes to nothing is given back."""
     try:
         verdicts = await app[WRITER].submit_events(parcels_of(tenant.tenant_id, events))
-        paid = [event.size for event, verdict in zip(events, verdicts, strict=True) if verdict.outcome == wire.ACCEPTED]
-        ahead = sum(event.ahead for event, verdict in zip(events, verdicts, strict=True) if verdict.outcome == wire.ACCEPTED)
-        app[METRICS].clock_ahead.inc(ahead)
-        await charge.settle(len(paid), sum(paid))
+        paid = events
+        if verdicts.count(ACCEPTED) < len(events):
+            paid = [event for event, verdict in zip(events, verdicts, strict=True) if verdict.outcome == wire.ACCEPTED]
+        app[METRICS].clock_ahead.inc(sum([event.ahead for event in paid]))
+        await charge.settle(len(paid), sum([event.size for event in paid]))
     finally:
         await charge.settle(0, 0)  # does nothing where it is settled
     return verdicts

@@ -22,6 +22,7 @@ from collector.quota import Quota
 from collector.store import Store
 from collector.turnstile import Places, Turnstile
 from collector.usage import Usage
+from collector.workbench import Workbench
 from collector.writer import Writer
 
 
@@ -47,7 +48,8 @@ REGISTERING = web.AppKey("registering", asyncio.Lock)
 """Held while a tenant is made."""
 TURNSTILE = web.AppKey("turnstile", Turnstile)
 THREADS = web.AppKey("threads", ThreadPoolExecutor)
-"""For taking bodies apart beside the event loop."""
+"""For unpacking bodies and taking agents' runs apart, beside the event loop."""
+WORKBENCH = web.AppKey("workbench", Workbench)
 
 QUOTA = web.AppKey("quota", Quota)
 USAGE = web.AppKey("usage", Usage)

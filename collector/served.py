@@ -45,17 +45,31 @@ class Served:
             result = await client.query(sql, parameters=dict(params or {}), settings=dict(settings))
             return [tuple(row) for row in result.result_rows]
 
+    async def query_plain(self, sql: str, settings: Mapping[str, str]) -> bytes:
+        client = await self._connected()
+        async with self._readers:
+            return await client.raw_query(sql, settings=dict(settings))
+
     async def insert(
         self,
         table: str,
         columns: Sequence[str],
         types: Sequence[str],
-        rows: Sequence[Sequence[Any]],
+        data: Sequence[Sequence[Any]],
         settings: Mapping[str, str],
+        *,
+        by_column: bool,
     ) -> None:
         client = await self._connected()
         async with asyncio.timeout(INSERT_TIMEOUT_S):
-            await client.insert(table, rows, column_names=columns, column_type_names=types, settings=dict(settings))
+            await client.insert(
+                table,
+                data,
+                column_names=columns,
+                column_type_names=types,
+                column_oriented=by_column,
+                settings=dict(settings),
+            )
 
     async def command(self, sql: str, params: Mapping[str, Any] | None) -> None:
         client = await self._connected()

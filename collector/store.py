@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
+import msgspec
 from clickhouse_connect.driver.exceptions import ClickHouseError, Error, OperationalError
 
 from collector import schema
@@ -42,6 +43,9 @@ INSERT_SETTINGS = {
 }
 NO_ENGINE_DEDUPLICATION = ({"deduplicate_insert": "disable"}, {"insert_deduplicate": "0"})
 """The first that the engine knows."""
+
+ENGINES_QUERY_SIZE = 262_144
+"""The engine's own limit on the bytes of a statement."""
 
 GRACE_S = 5.0
 """The engine ends a query at its time limit by itself; this much later it is taken for dead."""
@@ -69,6 +73,15 @@ _MISSING = frozenset({60, 81})
 _CONNECTION = (OSError, asyncio.TimeoutError, EOFError)
 
 Row = tuple[Any, ...]
+
+
+class _Compact(msgspec.Struct):
+    """The engine's format JSONCompact, as far as it is read."""
+
+    data: list[list[Any]]
+
+
+_compact = msgspec.json.Decoder(_Compact)
 T = TypeVar("T")
 
 
@@ -86,9 +99,13 @@ class Home(Protocol):
         table: str,
         columns: Sequence[str],
         types: Sequence[str],
-        rows: Sequence[Sequence[Any]],
+        data: Sequence[Sequence[Any]],
         settings: Mapping[str, str],
+        *,
+        by_column: bool,
     ) -> None: ...
+
+    async def query_plain(self, sql: str, settings: Mapping[str, str]) -> bytes: ...
 
     async def command(self, sql: str, params: Mapping[str, Any] | None) -> None: ...
 
@@ -138,6 +155,24 @@ class Store:
             StoreAway: it cannot be answered now.
         """
         limit_s = self._config.query_timeout_s if timeout_s is None else timeout_s
+        async with _deadline(limit_s + GRACE_S):
+            return await self._called(self._home.query(sql, params, self._bounds(limit_s, settings)), reading=True)
+
+    async def query_plain(self, sql: str, *, settings: Mapping[str, Any] | None = None) -> list[list[Any]]:
+        """The rows of a SELECT that is sent as it is: for statements of some hundred KB, which the client would search
+        for placeholders and comments again and again. Texts, numbers and lists only. Raises as `query`."""
+        limit_s = self._config.query_timeout_s
+        async with _deadline(limit_s + GRACE_S):
+            # In the statement: the embedded engine's client sets and resets each setting that is passed beside a plain one,
+            # which takes four times as long as the query. The size of the statement cannot be said inside it.
+            using = ", ".join(f"{name} = '{value}'" for name, value in self._bounds(limit_s, settings).items())
+            plain = f"{sql} SETTINGS {using} FORMAT JSONCompact"
+            size = len(plain) * 4
+            beside = {"max_query_size": str(size)} if size > ENGINES_QUERY_SIZE else {}
+            answer = await self._called(self._home.query_plain(plain, beside), reading=True)
+        return _compact.decode(answer).data
+
+    def _bounds(self, limit_s: float, settings: Mapping[str, Any] | None) -> dict[str, str]:
         bounds = {
             **schema.READ_SETTINGS,
             "max_execution_time": str(limit_s),
@@ -146,8 +181,7 @@ class Store:
             "max_threads": str(self._config.max_query_threads),
         }
         bounds.update((name, str(value)) for name, value in (settings or {}).items())
-        async with _deadline(limit_s + GRACE_S):
-            return await self._called(self._home.query(sql, params, bounds), reading=True)
+        return bounds
 
     async def insert(
         self,
@@ -160,9 +194,18 @@ class Store:
         """Insert rows; returns when the engine has them on disk. Raises StoreError, StoreAway."""
         using = await self.insert_settings()
         using.update((name, str(value)) for name, value in (settings or {}).items())
-        types = await self._types_of(table, columns)
+        await self._insert(table, columns, rows, using, by_column=False)
+
+    async def insert_columns(self, table: str, names: Sequence[str], columns: Sequence[Sequence[Any]]) -> None:
+        """As `insert`, of values by column: for many rows at a time."""
+        await self._insert(table, names, columns, await self.insert_settings(), by_column=True)
+
+    async def _insert(
+        self, table: str, names: Sequence[str], data: Sequence[Sequence[Any]], using: Mapping[str, str], *, by_column: bool
+    ) -> None:
+        types = await self._types_of(table, names)
         try:
-            await self._called(self._home.insert(table, columns, types, rows, using))
+            await self._called(self._home.insert(table, names, types, data, using, by_column=by_column))
         except StoreError:
             self._types.pop(table, None)
             raise

@@ -16,7 +16,29 @@ class Load(NamedTuple):
     """Between two of them."""
     merge_s: float = 60.0
     """How long the engine may merge after the last event, at most."""
+    api_events: int = 200_000
+    """In batches."""
+    api_single_events: int = 20_000
+    api_rate: float = 500.0
+    """Single events a second at a fixed pace."""
+    api_s: float = 10.0
+    """How long a pace is kept."""
+    api_quiet_rate: float = 50.0
+    """Single events a second of the tenant beside the flood."""
+    api_flood: int = 3_000
+    """Batches made for the flood: enough that it lasts."""
 
 
-QUICK = Load(size_mb=1, idle_s=0.2, lines=3, quiet_s=0.05, merge_s=0.5)
+QUICK = Load(
+    size_mb=1,
+    idle_s=0.2,
+    lines=3,
+    quiet_s=0.05,
+    merge_s=0.5,
+    api_events=2_000,
+    api_single_events=200,
+    api_rate=50.0,
+    api_s=0.5,
+    api_flood=40,
+)
 """To see that it works."""

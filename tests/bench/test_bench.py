@@ -26,12 +26,29 @@ INGEST = THROUGHPUT | {
     "requests", "held_back", "p50_ms", "p99_ms", "cpu_us_per_event", "cpu_us_per_event_merged", "start_memory_mb",
     "disk_bytes_per_event", "parts",
 }  # fmt: skip
+API = THROUGHPUT | {"requests", "connections", "held_back", "p50_ms", "p99_ms", "cpu_us_per_event", "events_per_cpu_s", "times_json_loads"}
 LINE = {"events", "p50_ms", "p99_ms", "peak_memory_mb"}
 EXPECTED = {
     "agent": {
         "agent.ship": SHIP,
         "agent.line": LINE,
         "agent.idle": {"files", "watched_s", "cpu_percent", "memory_mb", "peak_memory_mb"},
+    },
+    "api": {
+        "api.batch": API,
+        "api.single": API,
+        "api.paced": {"events", "requests_per_s", "p50_ms", "p99_ms", "cpu_s", "cpu_percent", "peak_memory_mb"},
+        "api.flood": {
+            "quiet_requests_per_s",
+            "flood_events_per_s",
+            "alone_p50_ms",
+            "alone_p99_ms",
+            "beside_p50_ms",
+            "beside_p99_ms",
+            "p99_ratio",
+            "peak_memory_mb",
+        },
+        "api.batch_embedded": API,
     },
     "collector": {
         "collector.raw": INGEST,
@@ -42,9 +59,11 @@ EXPECTED = {
 BLOCK_BYTES = 1 << 20
 
 
-@pytest.mark.parametrize("name", ["agent", pytest.param("collector", marks=pytest.mark.engine)])
+@pytest.mark.parametrize(
+    "name", ["agent", pytest.param("api", marks=pytest.mark.engine), pytest.param("collector", marks=pytest.mark.engine)]
+)
 def test_a_benchmark_says_all_it_promises(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if name == "collector" and importlib.util.find_spec("chdb") is None:
+    if name != "agent" and importlib.util.find_spec("chdb") is None:
         pytest.skip("the engine (chdb) is not installed")
     assert bench.main([name, "--quick", "--json", "--var", str(tmp_path)]) == 0
     printed = capsys.readouterr()

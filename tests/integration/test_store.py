@@ -357,8 +357,8 @@ class _Renamed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._home, name)
 
-    async def insert(self, table: str, *more: Any) -> None:
-        await self._home.insert(f"{self._database}.{table}", *more)
+    async def insert(self, table: str, *more: Any, **named: Any) -> None:
+        await self._home.insert(f"{self._database}.{table}", *more, **named)
 
 
 async def _until(call: Any) -> None:

@@ -39,19 +39,33 @@ class Between:
         return getattr(self._store, name)
 
     async def query(self, sql: str, *more: Any, **named: Any) -> list[tuple[Any, ...]]:
-        if f"FROM {self.unreadable} " in sql:
-            raise StoreError(159, "too slow")
+        self._look(sql)
         return await self._store.query(sql, *more, **named)
 
+    async def query_plain(self, sql: str) -> list[list[Any]]:
+        self._look(sql)
+        return await self._store.query_plain(sql)
+
+    def _look(self, sql: str) -> None:
+        if f"FROM {self.unreadable} " in sql:
+            raise StoreError(159, "too slow")
+
     async def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], **more: Any) -> None:
-        named = [dict(zip(columns, row, strict=True)) for row in rows]
+        await self._enter(columns, rows)
+        await self._store.insert(table, columns, rows, **more)
+
+    async def insert_columns(self, table: str, names: Sequence[str], columns: Sequence[Sequence[Any]]) -> None:
+        await self._enter(names, list(zip(*columns, strict=True)))
+        await self._store.insert_columns(table, names, columns)
+
+    async def _enter(self, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        named = [dict(zip(names, row, strict=True)) for row in rows]
         self.inserts.append(named)
         self.entered.set()
         if self.held is not None:
             await self.held.wait()
         if error := self.fault(named):
             raise error
-        await self._store.insert(table, columns, rows, **more)
 
 
 def running(home: Home, body: Callable[[Writer, Between], Awaitable[None]], *, now_ns: int = NOW_NS, **changed: Any) -> None:

@@ -42,13 +42,16 @@ class Answer(NamedTuple):
 class Collector:
     """``python -m collector serve`` in ``folder``, on an embedded store unless ``store`` names another."""
 
-    def __init__(self, folder: Path, *, store: str = "", admin_token: str = ADMIN_TOKEN, more: str = "") -> None:
+    def __init__(
+        self, folder: Path, *, store: str = "", admin_token: str = ADMIN_TOKEN, more: str = "", log_level: str = "debug"
+    ) -> None:
         self.folder = folder
         self.store = store or f"chdb://{folder}/store"
         self.config = folder / "collector.yaml"
         self.stderr = folder / "collector.log"
         self.port = 0
         self.ready_line = ""
+        self._log_level = log_level
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text(f"admin_token: {json.dumps(admin_token)}\nstore: {{url: '{self.store}'}}\n{more}\n")
@@ -56,7 +59,7 @@ class Collector:
     def start(self) -> None:
         """Start it and wait for its ready line. Raises RuntimeError with what it said instead."""
         with self.stderr.open("ab") as stderr:
-            arguments = ["serve", "--config", str(self.config), "--port", str(self.port), "--log-level", "debug"]
+            arguments = ["serve", "--config", str(self.config), "--port", str(self.port), "--log-level", self._log_level]
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "collector", *arguments], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=stderr
             )

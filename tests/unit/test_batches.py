@@ -6,10 +6,21 @@ from typing import Any
 
 import pytest
 
-from collector.batches import Batch, answer, counts_of, open_batch
+from collector import batches
+from collector.batches import Batch, answer, counts_of
 from collector.errors import BadRequest, Invalid, RateLimited
-from collector.event_checks import Refused, Rules
-from collector.event_parcels import ACCEPTED, DELETED, DUPLICATE, MAX_BYTES, MAX_EVENTS, Verdict, parcels_of, table_of
+from collector.event_checks import ROW_COLUMNS, Refused, Rules
+from collector.event_parcels import (
+    ACCEPTED,
+    DELETED,
+    DUPLICATE,
+    MAX_BYTES,
+    MAX_EVENTS,
+    Verdict,
+    columns_of,
+    parcels_of,
+    table_of,
+)
 from collector.event_types import BatchAnswer
 from tests.support.events import body, event
 
@@ -22,9 +33,19 @@ def mint(index: int) -> tuple[str, bool]:
     return f"minted-{index}", True
 
 
+def open_batch(raw: bytes, media: str, *, max_events: int) -> Batch:
+    work = batches.opened(raw, media, RULES, mint, max_events=max_events)
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            found: Batch = end.value
+            return found
+
+
 def opened(*events: Any, media: str = "json", **more: Any) -> Batch:
     raw = body({"events": events, **more}) if media == "json" else b"\n".join(map(body, events))
-    return open_batch(raw, media, RULES, mint, max_events=5000)
+    return open_batch(raw, media, max_events=5000)
 
 
 def answered(batch: Batch, verdicts: list[Verdict], **changed: Any) -> BatchAnswer:
@@ -45,7 +66,7 @@ def test_one_invalid_event_costs_itself_only() -> None:
     ]
     assert [fault.field for fault in found.results[1].errors] == ["title"]
     assert found.outcomes == {"accepted": 2, "rejected": 1}
-    assert batch.checked(0).row[6] == "till"
+    assert dict(zip(ROW_COLUMNS, batch.checked(0).row, strict=True))["source"] == "till"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +101,7 @@ def test_only_failures_are_listed_when_only_they_are_asked_for() -> None:
 
 def test_lines_are_a_batch_and_one_that_is_not_json_costs_itself() -> None:
     raw = body(event(event_id="a")) + b'\r\n\n{"title": \n' + body(event(event_id="b"))
-    batch = open_batch(raw, "lines", RULES, mint, max_events=10)
+    batch = open_batch(raw, "lines", max_events=10)
     refused = batch.events[1]
     assert isinstance(refused, Refused)
     assert refused.errors[0].error.startswith("is not JSON: line 1, column 10")
@@ -90,12 +111,12 @@ def test_lines_are_a_batch_and_one_that_is_not_json_costs_itself() -> None:
 @pytest.mark.parametrize(("media", "raw"), [("json", b'{"events": []}'), ("lines", b"\n\n")])
 def test_an_empty_batch_is_refused_with_a_sentence(media: str, raw: bytes) -> None:
     with pytest.raises(Invalid, match="events: is empty; send at least one event"):
-        open_batch(raw, media, RULES, mint, max_events=10)
+        open_batch(raw, media, max_events=10)
 
 
 def test_json_that_is_broken_is_refused_whole() -> None:
     with pytest.raises(BadRequest, match="line 1, column 13"):
-        open_batch(b'{"events": [', "json", RULES, mint, max_events=10)
+        open_batch(b'{"events": [', "json", max_events=10)
 
 
 @pytest.mark.parametrize("name", ["batch_id", "source_application"])
@@ -120,11 +141,11 @@ def test_counts_name_outcome_and_reason_with_events_and_bytes() -> None:
 def test_a_batch_is_written_in_parcels_bounded_in_events_and_bytes() -> None:
     many = opened(*(event(event_id=str(n)) for n in range(2 * MAX_EVENTS + 1)))
     parcels = parcels_of("t", [many.checked(place) for place in many.firsts])
-    assert [len(parcel.rows) for parcel in parcels] == [MAX_EVENTS, MAX_EVENTS, 1]
-    assert [row[0] for parcel in parcels for row in parcel.rows] == [str(n) for n in range(2 * MAX_EVENTS + 1)]
+    assert [len(parcel) for parcel in parcels] == [MAX_EVENTS, MAX_EVENTS, 1]
+    assert [event_id for parcel in parcels for event_id in parcel.ids] == [str(n) for n in range(2 * MAX_EVENTS + 1)]
     large = opened(*(event(event_id=str(n), message="x" * (MAX_BYTES * 2 // 3)) for n in range(3)))
     parcels = parcels_of("t", [large.checked(place) for place in large.firsts])
-    assert [len(parcel.rows) for parcel in parcels] == [1, 1, 1]
+    assert [len(parcel) for parcel in parcels] == [1, 1, 1]
     assert all(parcel.size_bytes <= MAX_BYTES for parcel in parcels)
 
 
@@ -136,9 +157,18 @@ def test_ids_made_here_are_not_looked_up() -> None:
 
 def test_columns_in_which_nothing_is_said_are_left_out_of_the_insert() -> None:
     batch = opened(event(event_id="a"), event(event_id="b", message="m"))
-    names, table = table_of([("t", batch.checked(place).row) for place in (0, 1)], 7)
-    rows = [dict(zip(names, row, strict=True)) for row in table]
+    parts = [("t", columns_of([batch.checked(place).row])) for place in (0, 1)]
+    names, table = table_of(parts, 7)
+    together = table_of([("t", columns_of([batch.checked(place).row for place in (0, 1)]))], 7)
+    assert together == (names, [type(column)(values) for column, values in zip(together[1], table, strict=True)])
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*table, strict=True)]
     assert [row["message"] for row in rows] == ["", "m"]
     assert {row["tenant_id"] for row in rows} == {"t"}
     assert {row["version"] for row in rows} == {7}
     assert not {"payload", "tags", "status_code", "attributes"} & set(names)
+
+
+def test_a_large_batch_is_taken_apart_in_slices() -> None:
+    raw = body({"events": [event(event_id=str(n), message="x" * 1000) for n in range(1000)]})
+    slices = list(batches.opened(raw, "json", RULES, mint, max_events=5000))
+    assert len(raw) // batches.SLICE_BYTES <= len(slices) <= len(raw) // batches.SLICE_BYTES + 2
