@@ -94,6 +94,8 @@ class Backlog:
         self.held_bytes = 0
         """Of all records that are not decided: waiting and in the commit under way."""
         self.waiting_bytes = 0
+        self.callers = 0
+        """Waiting parcels of the JSON API."""
 
     def __bool__(self) -> bool:
         return bool(self._tenants)
@@ -116,10 +118,11 @@ class Backlog:
         self.held_bytes += size
         self.waiting_bytes += size
         self._metrics.queue_bytes.set(self.held_bytes)
+        self.callers += sum(isinstance(parcel, EventParcel) for parcel in parcels)
         line = self._tenants.setdefault(tenant, deque())
         line.extend(_item(request, n, parcel) for n, parcel in enumerate(parcels))
 
-    def take(self) -> list[Item]:
+    def take(self, most_bytes: int) -> list[Item]:
         """The next commit: one record of each tenant in turn while they fit. At least one record."""
         items: list[Item] = []
         taken = Taken()
@@ -127,12 +130,12 @@ class Backlog:
         while turn:
             tenant = turn.popleft()
             line = self._tenants[tenant]
-            if not taken.fits(line[0], self._config.commit_bytes):
+            if not taken.fits(line[0], most_bytes):
                 continue
             item = line.popleft()
             taken.add(item)
             items.append(item)
-            self.waiting_bytes -= weight(item.parcel)
+            self._no_longer_waits(item)
             if line:
                 turn.append(tenant)
             else:
@@ -142,6 +145,10 @@ class Backlog:
             if tenant in self._tenants:
                 self._tenants[tenant] = self._tenants.pop(tenant)
         return items
+
+    def _no_longer_waits(self, item: Item) -> None:
+        self.waiting_bytes -= weight(item.parcel)
+        self.callers -= isinstance(item, EventItem)
 
     def done(self, item: Item) -> None:
         """The item, which was taken, is decided."""
@@ -158,6 +165,7 @@ class Backlog:
         for request in {item.request for line in self._tenants.values() for item in line}:
             request.fail(error)
         self._tenants.clear()
+        self.callers = 0
 
     def drop(self, request: Request) -> None:
         """Forget what waits of a request that failed."""
@@ -166,7 +174,7 @@ class Backlog:
             return
         for item in [item for item in line if item.request is request]:
             line.remove(item)
-            self.waiting_bytes -= weight(item.parcel)
+            self._no_longer_waits(item)
             self.done(item)
         if not line:
             del self._tenants[request.tenant_id]

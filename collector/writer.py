@@ -30,7 +30,7 @@ from contextlib import suppress
 from typing import Any
 
 from agent import wire
-from collector.backlog import AnyParcel, Backlog, EventItem, Item, RecordItem, Request, raw_bytes_of
+from collector.backlog import AnyParcel, Backlog, EventItem, Item, RecordItem, Request, raw_bytes_of, weight
 from collector.blocks import Parcel
 from collector.commit import Commit
 from collector.config import WriterConfig
@@ -43,12 +43,43 @@ from collector.store import Store
 log = logging.getLogger(__name__)
 
 REST = 4.0
+CALLERS_REST = 1.5
 """From the start of one commit to that of the next, in times of what it took, while less than `REST_BYTES` wait: a
-commit of five lines costs 20 to 50 ms of CPU, and these should not add up to a core. Not beyond `MAX_REST_S`."""
+commit of five lines costs 20 to 50 ms of CPU, and these should not add up to a core. The second where callers of the API
+wait for their answers; an agent has others under way meanwhile. Not beyond `MAX_REST_S`."""
 REST_BYTES = 256 << 10
 MAX_REST_S = 0.5
+SHARED_COMMIT_S = 0.15
+MIN_SHARED_BYTES = 256 << 10
+"""While more than one tenant sends, a commit takes in what the last ones' pace lets it write in about this time: who comes
+in between waits for two of them at most. (A tenant that is alone gets the most through with full ones.)"""
+SHARED_FOR_S = 10.0
+"""So long after another tenant's last request."""
 SAME_FAULT_S = 60.0
 """A lasting fault of the store is logged this often."""
+
+
+class Pace:
+    """How much a commit may take in while several tenants send."""
+
+    def __init__(self) -> None:
+        self._s_per_byte = 0.0
+        self._last: dict[str, float] = {}
+        """When tenants were in a commit, those of the last `SHARED_FOR_S`."""
+
+    def learn(self, items: Sequence[Item], took_s: float, now_s: float) -> None:
+        size = sum(weight(item.parcel) for item in items)
+        # Small commits say what a commit costs at all, and nothing of what each byte does.
+        if size >= MIN_SHARED_BYTES:
+            known = self._s_per_byte or took_s / size
+            self._s_per_byte = 0.7 * known + 0.3 * took_s / size
+        self._last.update((item.request.tenant_id, now_s) for item in items)
+        self._last = {tenant: at for tenant, at in self._last.items() if now_s - at < SHARED_FOR_S}
+
+    def most_bytes(self, commit_bytes: int, now_s: float) -> int:
+        if not self._s_per_byte or sum(now_s - at < SHARED_FOR_S for at in self._last.values()) < 2:
+            return commit_bytes
+        return min(commit_bytes, max(MIN_SHARED_BYTES, int(SHARED_COMMIT_S / self._s_per_byte)))
 
 
 class Writer:
@@ -126,6 +157,7 @@ class Writer:
 
     async def _commits(self) -> None:
         began, took = float("-inf"), 0.0
+        pace = Pace()
         while True:
             while not self._backlog and not self._stopping:
                 self._changed.clear()
@@ -133,16 +165,21 @@ class Writer:
             if not self._backlog:
                 return
             await self._pause(began + self._config.commit_interval_s, self._config.commit_bytes)
-            await self._pause(began + min(REST * took, MAX_REST_S), REST_BYTES)
+            await self._pause(began + min(CALLERS_REST * took, MAX_REST_S), REST_BYTES)
+            await self._pause(began + min(REST * took, MAX_REST_S), REST_BYTES, unless_callers=True)
             began = time.monotonic()
-            await self._commit(self._backlog.take())
+            items = self._backlog.take(pace.most_bytes(self._config.commit_bytes, began))
+            await self._commit(items)
             took = time.monotonic() - began
+            pace.learn(items, took, began)
 
-    async def _pause(self, until: float, enough_bytes: int) -> None:
-        """Until that time, or until so much waits."""
+    async def _pause(self, until: float, enough_bytes: int, *, unless_callers: bool = False) -> None:
+        """Until that time, or until so much waits, or, where that is said, a caller of the API."""
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, until - time.monotonic())):
                 while self._backlog.waiting_bytes < enough_bytes and not self._stopping:
+                    if unless_callers and self._backlog.callers:
+                        return
                     self._changed.clear()
                     await self._changed.wait()
 

@@ -26,7 +26,16 @@ INGEST = THROUGHPUT | {
     "requests", "held_back", "p50_ms", "p99_ms", "cpu_us_per_event", "cpu_us_per_event_merged", "start_memory_mb",
     "disk_bytes_per_event", "parts",
 }  # fmt: skip
-API = THROUGHPUT | {"requests", "connections", "held_back", "p50_ms", "p99_ms", "cpu_us_per_event", "events_per_cpu_s", "times_json_loads"}
+API = THROUGHPUT | {
+    "requests",
+    "connections",
+    "held_back",
+    "p50_ms",
+    "p99_ms",
+    "cpu_us_per_event",
+    "events_per_cpu_s",
+    "times_json_loads",
+}
 LINE = {"events", "p50_ms", "p99_ms", "peak_memory_mb"}
 EXPECTED = {
     "agent": {
