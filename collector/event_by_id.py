@@ -29,8 +29,6 @@ HIGHEST_VERSION = (1 << 64) - 1
 CLOCKS_DIFFER_US = 3_600_000_000
 """Between collectors, and between them and the engine."""
 
-ANY_SCOPE = ""
-
 _encode = msgspec.json.Encoder().encode
 
 
@@ -56,13 +54,13 @@ async def delete_event(request: web.Request) -> web.Response:
 
 async def get_types(request: web.Request) -> web.Response:
     """The event types there are."""
-    await caller.tenant_of(request, ANY_SCOPE)
+    await caller.tenant_of(request, caller.ANY_SCOPE)
     return _json({"event_types": list(EVENT_TYPES), "descriptions": EVENT_TYPES})
 
 
 async def get_severities(request: web.Request) -> web.Response:
     """The severities there are, in rising order."""
-    await caller.tenant_of(request, ANY_SCOPE)
+    await caller.tenant_of(request, caller.ANY_SCOPE)
     return _json({"severities": list(SEVERITIES), "descriptions": SEVERITIES})
 
 

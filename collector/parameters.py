@@ -1,5 +1,7 @@
 """The parameters of a query string, read one by one, with every fault kept until all are known. Pure.
 
+This is how all of the API reads them: through `Parameters`, or through `refuse` where there are none.
+
 - A parameter that is unknown, given too often, or of a bad value is named, never passed over.
 - A list may be given with commas, in several parts, or both.
 """
@@ -93,6 +95,10 @@ class Parameters:
             return choices[0]
         return value
 
+    def flag(self, name: str) -> bool:
+        """True or false; false when it is not given."""
+        return self.choice(name, ("false", "true", "0", "1")) in ("true", "1")
+
     def number(self, name: str, least: int, most: int, default: int, suggestion: str = "") -> int:
         value = self.get(name)
         if value is None:
@@ -123,6 +129,11 @@ class Parameters:
     def with_prefix(self, prefix: str) -> Mapping[str, list[str]]:
         """Those that begin with ``prefix``, without it."""
         return {name.removeprefix(prefix): values for name, values in self.values.items() if name.startswith(prefix)}
+
+
+def refuse(pairs: Iterable[tuple[str, str]]) -> None:
+    """For where there are no parameters. Raises Invalid with every one that is given."""
+    Parameters(pairs, known=()).check()
 
 
 def _kind(name: str, known: Sequence[str]) -> str:
