@@ -25,13 +25,25 @@ def refusal(*pairs: tuple[str, str]) -> Invalid:
     return caught.value
 
 
-def test_without_a_range_everything_kept_is_searched() -> None:
+def test_without_a_range_everything_kept_is_searched_and_nothing_else() -> None:
     found = search()
-    assert (found.start_us, found.end_us) == (NOW - 37 * DAY_US, NOW + AHEAD_US)
+    assert (found.start_us, found.end_us) == (NOW - 30 * DAY_US, NOW + AHEAD_US)
 
 
-def test_nothing_older_than_what_is_kept_is_searched() -> None:
-    assert search(start_time="2001-01-01").start_us == NOW - 37 * DAY_US
+def test_nothing_older_than_the_retention_is_searched() -> None:
+    assert search(start_time="2001-01-01").start_us == NOW - 30 * DAY_US
+
+
+def test_a_cursor_does_not_reach_what_is_beyond_the_retention_by_now() -> None:
+    for first in (search(order="asc"), Search(TENANT, 0, NOW, check=search(order="asc").check)):
+        cursor = query.cursor_after(first, NOW - 30 * DAY_US, "id")
+        assert search(order="asc", cursor=cursor, now_us=NOW + HOUR).start_us == NOW + HOUR - 30 * DAY_US
+
+
+def test_one_event_is_asked_for_as_a_search_for_its_id_asks() -> None:
+    statement = query.event_of_id(TENANT, "e", COLUMNS, retention_days=30, now_us=NOW)
+    assert statement.params == query.where_of(search(event_id="e"))[1]
+    assert query.where_of(search(event_id="e"))[0] in statement.sql
 
 
 @pytest.mark.parametrize(
