@@ -4,13 +4,16 @@
   that have one of each.
 - Words are cut as the engine's ``splitByNonAlpha`` cuts them (ASCII letters, digits and everything beyond ASCII belong
   to words), so that a word index answers the same as a scan.
+- Case does not matter: of ASCII letters for a word that is ASCII as the caller wrote it, of all letters for any other.
+  Which of the two is decided before a word is made lower case: the Kelvin sign becomes ``k``, and an index over
+  ``lower(…)``, which knows ASCII only, would not find it under that. Both kinds of sigma are one letter.
 - No text of a caller becomes SQL: not even the name of an attribute.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -39,6 +42,7 @@ SEVERAL = ("event_type", "severity", *COLUMNS, "method", "status_code", "host", 
 """Those that may be given more than once."""
 
 _WORD = re.compile(r"[0-9A-Za-z\x80-\U0010ffff]+")
+_TITLE_AND_MESSAGE = "concat(title, ' ', message)"
 _STATUS = re.compile(r"([1-9])xx|([1-9][0-9]{2})(?:-([1-9][0-9]{2}))?", re.ASCII | re.IGNORECASE)
 _STATUS_FORMS = "like 404, 5xx, 400-499, or several: 404,5xx"
 
@@ -54,6 +58,7 @@ class Filters(msgspec.Struct, frozen=True):
     tags: tuple[tuple[str, ...], ...] = ()
     attributes: tuple[tuple[str, tuple[str, ...]], ...] = ()
     words: tuple[str, ...] = ()
+    """ASCII words in lower case, others as they were written."""
     event_id: str = ""
 
 
@@ -104,8 +109,8 @@ def conditions(filters: Filters, params: dict[str, Any]) -> Iterator[str]:
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """The words of a text, as the engine's ``splitByNonAlpha`` cuts them, in lower case, each once."""
-    return tuple(dict.fromkeys(word.lower() for word in _WORD.findall(text)))
+    """The words of a text, as the engine's ``splitByNonAlpha`` cuts them, each once; ASCII ones in lower case."""
+    return tuple(dict.fromkeys(word.lower() if word.isascii() else word for word in _WORD.findall(text)))
 
 
 def _severities(given: Parameters) -> tuple[str, ...]:
@@ -170,15 +175,23 @@ def _words(given: Parameters) -> tuple[str, ...]:
     return words
 
 
-def _word_parts(words: Sequence[str], params: dict[str, Any]) -> Iterable[str]:
+def _word_parts(words: Sequence[str], params: dict[str, Any]) -> Iterator[str]:
     """ASCII words are looked for in ``lower(…)``, which the index holds; others need the dearer ``lowerUTF8(…)``."""
     plain = [word for word in words if word.isascii()]
-    wide = [word for word in words if not word.isascii()]
-    for name, lower, some in (("words", "lower", plain), ("wide_words", "lowerUTF8", wide)):
+    wide = list(dict.fromkeys(word.lower() for word in words if not word.isascii()))
+    greek = [word.replace("ς", "σ") for word in wide if "ς" in word or "σ" in word]
+    wide = [word for word in wide if "ς" not in word and "σ" not in word]
+    kinds = (
+        ("words", "lower({})", plain),
+        ("wide_words", "lowerUTF8({})", wide),
+        # At the end of a word Σ is made ς, elsewhere σ: which end that is depends on what stands behind the word.
+        ("greek_words", "replaceAll(lowerUTF8({}), 'ς', 'σ')", greek),
+    )
+    for name, lowered, some in kinds:
         if some:
             params[name] = some
             bound = f"{{{name}:Array(String)}}"
             yield (
-                f"(hasAllTokens({lower}(message), {bound}) OR (title != '' AND "
-                f"hasAllTokens({lower}(concat(title, ' ', message)), {bound})))"
+                f"(hasAllTokens({lowered.format('message')}, {bound}) OR (title != '' AND "
+                f"hasAllTokens({lowered.format(_TITLE_AND_MESSAGE)}, {bound})))"
             )

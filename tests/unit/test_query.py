@@ -180,12 +180,18 @@ def test_severities_are_taken_in_any_case() -> None:
     [
         ("GET /api/v1_x", ("get", "api", "v1", "x")),
         ("user_id=42 user", ("user", "id", "42")),
-        ("Größe ÄNDERN €5", ("größe", "ändern", "€5")),
+        ("Größe ÄNDERN €5", ("Größe", "ÄNDERN", "€5")),
+        ("\u212a K k", ("\u212a", "k")),
         ("a\tb\x00c", ("a", "b", "c")),
     ],
 )
 def test_words_are_cut_as_the_engine_cuts_them(text: str, words: tuple[str, ...]) -> None:
     assert words_of(text) == words
+
+
+def test_how_a_word_is_looked_for_is_decided_by_what_was_sent_not_by_its_lower_case() -> None:
+    params = query.where_of(search(q="Kelvin \u212aelvin ÄNDERN ΟΔΟΣ"))[1]
+    assert (params["words"], params["wide_words"], params["greek_words"]) == (["kelvin"], ["kelvin", "ändern"], ["οδοσ"])
 
 
 def test_no_text_of_a_caller_becomes_sql() -> None:
