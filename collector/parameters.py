@@ -77,6 +77,16 @@ class Parameters:
             self.fault(name, f"expected 1 to {MAX_VALUES} values", text, f"like {name}=one,another")
         return items[:MAX_VALUES]
 
+    def texts_of(self, name: str) -> tuple[str, ...]:
+        """As `list_of`, and each value as it was given: a text may have commas and blanks of its own."""
+        if name not in self.values:
+            return ()
+        return tuple(dict.fromkeys((*self.list_of(name), *self.values[name])))
+
+    def texts(self, name: str, text: str) -> tuple[str, ...]:
+        """As `split`, and the text as it was given."""
+        return tuple(dict.fromkeys((*self.split(name, text), text)))
+
     def choices(self, name: str, choices: Collection[str], what: str) -> tuple[str, ...]:
         """A list of words out of ``choices``, in any case."""
         items = tuple(item.lower() for item in self.list_of(name))

@@ -105,6 +105,8 @@ def test_a_moment_is_shown_with_microseconds_and_z() -> None:
         ("min_severity", "loud", "min_severity: is not a severity, got 'loud'; one of debug, info, warning"),
         ("status_code", "4x", "status_code: is no status, class or range, got '4x'; like 404, 5xx, 400-499"),
         ("status_code", "499-400", "got '499-400'"),
+        ("status_code", "65536", "got '65536'"),
+        ("status_code", "0", "got '0'"),
         ("tags", " , ", "tags: expected 1 to 100 values"),
         ("attr.", "x", "attr.: names no attribute, got 'x'; like attr.region=eu"),
         ("user_id", "", "user_id: expected 1 to 100 values"),
@@ -130,7 +132,7 @@ def test_an_end_before_the_start_is_refused() -> None:
 def test_a_single_value_given_twice_is_refused_and_a_list_is_joined() -> None:
     assert "limit: is given more than once" in refusal(("limit", "1"), ("limit", "2")).message
     found = parse([("service", "a,b"), ("service", " b , c ")], tenant_id=TENANT, retention_days=30, now_us=NOW)
-    assert found.filters.columns == (("service", ("a", "b", "c")),)
+    assert found.filters.columns == (("service", ("a", "b", "c", "a,b", " b , c ")),)
 
 
 @pytest.mark.parametrize(
@@ -150,11 +152,22 @@ def test_severities_that_exclude_each_other_are_told() -> None:
 
 def test_statuses_are_values_classes_and_ranges() -> None:
     assert search(status_code="404,5XX,200-299").filters.statuses == ((404, 404), (500, 599), (200, 299))
+    assert search(status_code="5,4000-65535").filters.statuses == ((5, 5), (4000, 65535))
 
 
 def test_tags_given_apart_are_all_wanted_and_those_with_commas_one_of_them() -> None:
     found = parse([("tags", "a,b"), ("tags", "c")], tenant_id=TENANT, retention_days=30, now_us=NOW)
-    assert found.filters.tags == (("a", "b"), ("c",))
+    assert found.filters.tags == (("a", "b", "a,b"), ("c",))
+
+
+def test_a_text_with_commas_and_blanks_is_looked_for_whole_too() -> None:
+    found = search(endpoint="/x?a=1, 2", host=" a ").filters
+    assert found.columns == (("endpoint", ("/x?a=1", "2", "/x?a=1, 2")),)
+    assert found.hosts == ("a", " a ")
+
+
+def test_a_method_is_looked_for_in_any_case_of_ascii_letters() -> None:
+    assert search(method="get,Größe").filters.methods == ("GET", "GRößE", "GET,GRößE")
 
 
 def test_the_value_of_an_attribute_is_taken_whole() -> None:
