@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from collector import keys, tenants
+from collector import bodies, keys, tenants
 from collector.config import Limits
-from collector.errors import BadRequest, Conflict, FieldError, Forbidden, Invalid, NotFound, invalid, sentence, shown
+from collector.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, invalid, sentence, shown
 from collector.keys import KeyRow
 from collector.moments import parse_moment
 from collector.tenants import Tables, Tenant
@@ -80,15 +80,14 @@ Body = TypeVar("Body", bound=msgspec.Struct)
 
 
 def read(body: bytes, kind: type[Body]) -> Body:
-    """A request's body. Raises BadRequest (not JSON), Invalid (names the field)."""
+    """A request's body. Raises BadRequest (not JSON, with line and column), Invalid (names the field)."""
     try:
-        return msgspec.json.decode(body or b"{}", type=kind)
+        decoded: Body = bodies.decoded(body or b"{}", msgspec.json.Decoder(kind))
+        return decoded
     except msgspec.ValidationError as error:
         name, said = _fault(str(error))
         fault = FieldError(name or "body", said, suggestion=f"there are {', '.join(kind.__struct_fields__)}")
         raise Invalid(sentence(fault), errors=(fault,)) from None
-    except msgspec.DecodeError as error:
-        raise BadRequest(f"the body is not JSON: {error}; send an object of {', '.join(kind.__struct_fields__)}") from None
 
 
 async def register(store: Tables, defaults: Limits, wanted: Registration) -> dict[str, Any]:

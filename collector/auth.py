@@ -21,7 +21,7 @@ from typing import NamedTuple, TypeVar
 from collector import tenants
 from collector.errors import Forbidden, RegistrationOff, StoreAway, StoreError, TenantDisabled, Unauthorized
 from collector.metrics import Metrics
-from collector.tenants import Key, Tenant
+from collector.tenants import Key
 
 KEY_HEADER = "X-API-Key"
 ADMIN_HEADER = "X-Admin-Token"
@@ -75,12 +75,11 @@ class Keyring:
         self._away_until = float("-inf")
         self._changes = 0
 
-    async def tenant_of(self, headers: Mapping[str, str], scope: str) -> Tenant:
-        """The tenant whose key is in ``headers``, if the key has ``scope`` (any, if that is empty).
+    async def key_of(self, headers: Mapping[str, str]) -> Key:
+        """The key in ``headers``: whose request it is. What it may do is for `check` to say.
 
         Raises:
             Unauthorized: no key, or one that is not known, expired or revoked.
-            Forbidden: the key lacks the scope, or the tenant is disabled.
             StoreAway: the store cannot be asked, and the key was not seen lately.
         """
         api_key = key_in(headers)
@@ -91,7 +90,26 @@ class Keyring:
         key = await self._key(tenants.hash_of(api_key))
         if key is None:
             raise self._refused("unknown", f"this API key is not known here; {_HOW}")
-        return self._allowed(key, scope)
+        if key.revoked:
+            raise self._refused("revoked", f"the API key {key.key_id} was revoked; use another one")
+        if key.expires_us is not None and key.expires_us <= self._wall_us():
+            raise self._refused("expired", f"the API key {key.key_id} has expired; use another one")
+        return key
+
+    def check(self, key: Key, scope: str) -> None:
+        """Whether this key of `key_of` may do what needs ``scope`` (any will do, if that is empty). Its use is noted.
+
+        Raises:
+            Forbidden: the key lacks the scope, or the tenant is disabled.
+        """
+        if key.tenant.disabled:
+            self._metrics.auth_failures.labels("tenant_disabled").inc()
+            raise TenantDisabled("this tenant is disabled; ask whoever runs this collector")
+        if scope and scope not in key.scopes:
+            self._metrics.auth_failures.labels("scope").inc()
+            has = ", ".join(sorted(key.scopes)) or "none"
+            raise Forbidden(f"the API key {key.key_id} lacks the scope {scope} (it has: {has}); use a key that has it")
+        self._used(key, self._wall_us())
 
     async def may(self, headers: Mapping[str, str], scope: str) -> bool:
         """Whether the key in ``headers``, which was let in before, has ``scope`` too."""
@@ -103,22 +121,6 @@ class Keyring:
         self._changes += 1  # what is being looked up may be what was before
         for key_hash in [key_hash for key_hash, known in self._known.items() if known.key.tenant.tenant_id == tenant_id]:
             del self._known[key_hash]
-
-    def _allowed(self, key: Key, scope: str) -> Tenant:
-        now_us = self._wall_us()
-        if key.revoked:
-            raise self._refused("revoked", f"the API key {key.key_id} was revoked; use another one")
-        if key.expires_us is not None and key.expires_us <= now_us:
-            raise self._refused("expired", f"the API key {key.key_id} has expired; use another one")
-        if key.tenant.disabled:
-            self._metrics.auth_failures.labels("tenant_disabled").inc()
-            raise TenantDisabled("this tenant is disabled; ask whoever runs this collector")
-        if scope and scope not in key.scopes:
-            self._metrics.auth_failures.labels("scope").inc()
-            has = ", ".join(sorted(key.scopes)) or "none"
-            raise Forbidden(f"the API key {key.key_id} lacks the scope {scope} (it has: {has}); use a key that has it")
-        self._used(key, now_us)
-        return key.tenant
 
     def _refused(self, reason: str, message: str) -> Unauthorized:
         self._metrics.auth_failures.labels(reason).inc()

@@ -1,7 +1,10 @@
 """Whose request it is: credential → tenant, one of the tenant's places, and the budget headers of the answer.
 
-Every handler that works for a tenant begins with `tenant_of`; it is the only way to one. What it takes is left again
-by `leaving`, and `say_budget` puts the budget on every answer to a request whose tenant is known, errors included.
+- Every handler begins with one of `tenant_of`, `admin` and `anyone`; the first is the only way to a tenant.
+- All three refuse query parameters, so that none is passed over; a handler that has some says so, and reads them all.
+- The credential comes first: who has none is not told what is wrong with the rest of a request.
+- What `tenant_of` takes is left again by `leaving`, and `say_budget` puts the budget on every answer to a request whose
+  tenant is known, refusals included: also where the key may not do what was asked.
 """
 
 from __future__ import annotations
@@ -10,8 +13,9 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from collector import parameters
 from collector.errors import TooManyRequests
-from collector.parts import KEYRING, METRICS, PLACES, QUOTA, TENANT, TENANT_ID
+from collector.parts import ADMIN_GATE, KEYRING, METRICS, PLACES, QUOTA, TENANT, TENANT_ID
 from collector.tenants import Tenant
 
 LIMIT_HEADER = "X-RateLimit-Limit"
@@ -22,16 +26,22 @@ ANY_SCOPE = ""
 _HAS_PLACE = "has_place"
 
 
-async def tenant_of(request: web.Request, scope: str) -> Tenant:
+async def tenant_of(request: web.Request, scope: str, *, reads_query: bool = False) -> Tenant:
     """The tenant of the request's key, if the key has ``scope`` and the tenant a place for one more request.
 
+    Args:
+        reads_query: the handler has parameters of its own, and names those it does not know itself.
+
     Raises:
-        Unauthorized, Forbidden, StoreAway: as `Keyring.tenant_of`.
+        Unauthorized, Forbidden, StoreAway: as `Keyring.key_of` and `Keyring.check`.
         TooManyRequests: the tenant's places are taken.
+        Invalid: there are query parameters where there should be none.
     """
     app = request.app
-    tenant = await app[KEYRING].tenant_of(request.headers, scope)
+    key = await app[KEYRING].key_of(request.headers)
+    tenant = key.tenant
     request[TENANT], request[TENANT_ID] = tenant, tenant.tenant_id
+    app[KEYRING].check(key, scope)
     if not request.get(_HAS_PLACE, False):
         try:
             app[PLACES].take(tenant.tenant_id, tenant.limits.concurrent_requests)
@@ -39,7 +49,20 @@ async def tenant_of(request: web.Request, scope: str) -> Tenant:
             app[METRICS].limited.labels("too_many_requests").inc()
             raise
         request[_HAS_PLACE] = True
+    if not reads_query:
+        parameters.refuse(request.query.items())
     return tenant
+
+
+def admin(request: web.Request) -> None:
+    """Let the admin token in. Raises RegistrationOff, Unauthorized, Invalid (there are query parameters)."""
+    request.app[ADMIN_GATE].check(request.headers)
+    parameters.refuse(request.query.items())
+
+
+def anyone(request: web.Request) -> None:
+    """For what needs no credential. Raises Invalid (there are query parameters)."""
+    parameters.refuse(request.query.items())
 
 
 @web.middleware

@@ -15,21 +15,16 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from collector import caller, tenants
+from collector import caller, query, tenants
 from collector.columns import EVENT_COLUMNS
 from collector.errors import NotFound, StoreError, shown
 from collector.event import COLUMNS, event_of
-from collector.event_checks import DAY_US, MAX_AHEAD_US
 from collector.event_types import EVENT_TYPES, SEVERITIES, DeleteAnswer
 from collector.parts import STORE, TURNSTILE
 from collector.store import Store
 from collector.tenants import Tenant
 
 HIGHEST_VERSION = (1 << 64) - 1
-CLOCKS_DIFFER_US = 3_600_000_000
-"""Between collectors, and between them and the engine."""
-
-ANY_SCOPE = ""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -56,13 +51,13 @@ async def delete_event(request: web.Request) -> web.Response:
 
 async def get_types(request: web.Request) -> web.Response:
     """The event types there are."""
-    await caller.tenant_of(request, ANY_SCOPE)
+    await caller.tenant_of(request, caller.ANY_SCOPE)
     return _json({"event_types": list(EVENT_TYPES), "descriptions": EVENT_TYPES})
 
 
 async def get_severities(request: web.Request) -> web.Response:
     """The severities there are, in rising order."""
-    await caller.tenant_of(request, ANY_SCOPE)
+    await caller.tenant_of(request, caller.ANY_SCOPE)
     return _json({"severities": list(SEVERITIES), "descriptions": SEVERITIES})
 
 
@@ -75,18 +70,14 @@ async def stored_event(app: web.Application, tenant: Tenant, event_id: str) -> d
 
 
 async def _read(store: Store, tenant: Tenant, event_id: str) -> dict[str, Any] | None:
-    now_us = time.time_ns() // 1000
-    found = await store.query(
-        f"SELECT {', '.join(COLUMNS.values())} FROM events FINAL WHERE tenant_id = {{tenant:String}} "
-        "AND external_id = {id:String} AND timestamp >= fromUnixTimestamp64Micro({start:Int64}, 'UTC') "
-        "AND timestamp <= fromUnixTimestamp64Micro({end:Int64}, 'UTC')",
-        {
-            "tenant": tenant.tenant_id,
-            "id": event_id,
-            "start": max(0, now_us - tenant.limits.retention_days * DAY_US),
-            "end": now_us + MAX_AHEAD_US + CLOCKS_DIFFER_US,
-        },
+    statement = query.event_of_id(
+        tenant.tenant_id,
+        event_id,
+        COLUMNS,
+        retention_days=tenant.limits.retention_days,
+        now_us=time.time_ns() // 1000,
     )
+    found = await store.query(statement.sql, statement.params)
     return event_of(found[0]).shown if found else None
 
 

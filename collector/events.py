@@ -30,14 +30,12 @@ from collector.batches import RATE_LIMITED, Batch, invalid_of
 from collector.errors import (
     EventRefused,
     Expired,
-    FieldError,
     Invalid,
     RateLimited,
     TooLarge,
     TooManyQueries,
     UnsupportedType,
     entry_of,
-    shown,
 )
 from collector.event_by_id import stored_event
 from collector.event_checks import Checked, Mint, Refused, Rules, check, id_of_key, key_fault
@@ -45,6 +43,7 @@ from collector.event_commit import known_ids
 from collector.event_parcels import ACCEPTED, DELETED, DUPLICATE, Verdict, parcels_of
 from collector.event_types import EventAnswer
 from collector.moments import show_moment
+from collector.parameters import Parameters
 from collector.parts import CONFIG, INTAKE, KEYRING, METRICS, OUTCOMES, QUOTA, STORE, THREADS, TURNSTILE, WORKBENCH, WRITER
 from collector.quota import Charge
 from collector.schema import retention_class
@@ -54,7 +53,8 @@ EVENTS_PATH = "/api/v1/ingestion/events"
 BATCH_PATH = f"{EVENTS_PATH}/batch"
 KEY_HEADER = "Idempotency-Key"
 
-_CHOICES = {"dry_run": {"true": True, "1": True, "false": False, "0": False}, "results": {"all": False, "failures": True}}
+EVENT_PARAMETERS = ("dry_run",)
+BATCH_PARAMETERS = (*EVENT_PARAMETERS, "results")
 _MESSAGES = {
     "accepted": "Event accepted",
     "duplicate": "Event already exists (idempotent)",
@@ -69,8 +69,10 @@ T = TypeVar("T")
 async def post_event(request: web.Request) -> web.Response:
     """One event in, an `EventAnswer` out."""
     app = request.app
-    tenant = await caller.tenant_of(request, tenants.INGEST)
-    dry_run = _choices(request, "dry_run")["dry_run"]
+    tenant = await caller.tenant_of(request, tenants.INGEST, reads_query=True)
+    given = Parameters(request.query.items(), known=EVENT_PARAMETERS)
+    dry_run = given.flag("dry_run")
+    given.check()
     mint, rules = _mint(request), _rules(tenant)
     if bodies.media_of(request.content_type) != "json":
         raise UnsupportedType(f"Content-Type: expected application/json here; send lines to {BATCH_PATH}")
@@ -93,14 +95,16 @@ async def post_event(request: web.Request) -> web.Response:
 async def post_batch(request: web.Request) -> web.Response:
     """Events in, a `BatchAnswer` out."""
     app = request.app
-    tenant = await caller.tenant_of(request, tenants.INGEST)
-    chosen = _choices(request, "dry_run", "results")
+    tenant = await caller.tenant_of(request, tenants.INGEST, reads_query=True)
+    given = Parameters(request.query.items(), known=BATCH_PARAMETERS)
+    dry_run, failures_only = given.flag("dry_run"), given.choice("results", ("all", "failures")) == "failures"
+    given.check()
     mint, rules = _mint(request), _rules(tenant)
     media = bodies.media_of(request.content_type)
     async with _received(request, tenant) as body:
         work = batches.opened(body, media, rules, mint, max_events=tenant.limits.max_batch_events)
         batch = await app[WORKBENCH].do(tenant.tenant_id, work)
-        if chosen["dry_run"]:
+        if dry_run:
             known = await _known(app, tenant, [batch.checked(place) for place in batch.firsts])
             verdicts = {place: known.get(batch.checked(place).event_id, Verdict(wire.ACCEPTED)) for place in batch.firsts}
             limited = None
@@ -115,30 +119,13 @@ async def post_batch(request: web.Request) -> web.Response:
             batch_id=token_hex(8),
             now_us=rules.now_us,
             limited=limited,
-            failures_only=chosen["results"],
-            dry_run=chosen["dry_run"],
+            failures_only=failures_only,
+            dry_run=dry_run,
         )
     )
 
 
-# Parameters and bodies.
-
-
-def _choices(request: web.Request, *names: str) -> dict[str, bool]:
-    """The query parameters. Raises Invalid for any other, and for values that mean nothing."""
-    chosen = dict.fromkeys(names, False)
-    faults = []
-    for name, value in request.query.items():
-        choices = _CHOICES[name] if name in names else None
-        if choices is None:
-            faults.append(FieldError(shown(name), "there is no such parameter", shown(value), f"there are: {', '.join(names)}"))
-        elif value not in choices:
-            faults.append(FieldError(name, f"expected one of {', '.join(choices)}", shown(value)))
-        else:
-            chosen[name] = choices[value]
-    if faults:
-        raise invalid_of(faults)
-    return chosen
+# Headers and bodies.
 
 
 def _mint(request: web.Request) -> Mint:

@@ -2,15 +2,19 @@
 
 - Different parameters narrow each other; the values of one list are alternatives. ``tags`` given twice asks for events
   that have one of each.
+- A text with commas or blanks around it is looked for whole, too: it may be what the event said.
 - Words are cut as the engine's ``splitByNonAlpha`` cuts them (ASCII letters, digits and everything beyond ASCII belong
   to words), so that a word index answers the same as a scan.
+- Case does not matter: of ASCII letters for a word that is ASCII as the caller wrote it, of all letters for any other.
+  Which of the two is decided before a word is made lower case: the Kelvin sign becomes ``k``, and an index over
+  ``lower(…)``, which knows ASCII only, would not find it under that. Both kinds of sigma are one letter.
 - No text of a caller becomes SQL: not even the name of an attribute.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +24,8 @@ from collector.parameters import Parameters
 
 MAX_Q_CHARS = 1000
 MAX_WORDS = 32
+MAX_STATUS = 65535
+"""Of a metric `status_code`; not all protocols count as HTTP does."""
 MAX_GROUPS = 16
 """Of tags, and of attributes, in one search."""
 
@@ -39,7 +45,8 @@ SEVERAL = ("event_type", "severity", *COLUMNS, "method", "status_code", "host", 
 """Those that may be given more than once."""
 
 _WORD = re.compile(r"[0-9A-Za-z\x80-\U0010ffff]+")
-_STATUS = re.compile(r"([1-9])xx|([1-9][0-9]{2})(?:-([1-9][0-9]{2}))?", re.ASCII | re.IGNORECASE)
+_TITLE_AND_MESSAGE = "concat(title, ' ', message)"
+_STATUS = re.compile(r"([1-9])xx|([1-9][0-9]{0,4})(?:-([1-9][0-9]{0,4}))?", re.ASCII | re.IGNORECASE)
 _STATUS_FORMS = "like 404, 5xx, 400-499, or several: 404,5xx"
 
 
@@ -48,26 +55,28 @@ class Filters(msgspec.Struct, frozen=True):
 
     columns: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Column and the values it may have."""
+    methods: tuple[str, ...] = ()
+    """In upper case, of ASCII letters."""
     statuses: tuple[tuple[int, int], ...] = ()
     """Ranges, both ends included."""
     hosts: tuple[str, ...] = ()
     tags: tuple[tuple[str, ...], ...] = ()
     attributes: tuple[tuple[str, tuple[str, ...]], ...] = ()
     words: tuple[str, ...] = ()
+    """ASCII words in lower case, others as they were written."""
     event_id: str = ""
 
 
 def filters_of(given: Parameters) -> Filters:
     """The filters among the parameters; faults are kept in ``given``."""
-    columns = [(column, given.list_of(name)) for name, column in COLUMNS.items()]
-    methods = given.list_of("method")
-    columns.append(("method", tuple(dict.fromkeys((*methods, *(method.upper() for method in methods))))))
+    columns = [(column, given.texts_of(name)) for name, column in COLUMNS.items()]
     columns.append(("event_type", given.choices("event_type", EVENT_TYPES, "an event type")))
     columns.append(("severity", _severities(given)))
     return Filters(
         columns=tuple((column, values) for column, values in columns if values),
         statuses=tuple(_statuses(given)),
-        hosts=given.list_of("host"),
+        methods=tuple(dict.fromkeys(_upper(method) for method in given.texts_of("method"))),
+        hosts=given.texts_of("host"),
         tags=_tags(given),
         attributes=tuple(_attributes(given)),
         words=_words(given),
@@ -80,6 +89,9 @@ def conditions(filters: Filters, params: dict[str, Any]) -> Iterator[str]:
     for column, values in filters.columns:
         params[column] = list(values)
         yield f"{column} IN {{{column}:Array(String)}}"
+    if filters.methods:
+        params["methods"] = list(filters.methods)
+        yield "upper(method) IN {methods:Array(String)}"
     if filters.event_id:
         params["event_id"] = filters.event_id
         yield "external_id = {event_id:String}"
@@ -88,7 +100,11 @@ def conditions(filters: Filters, params: dict[str, Any]) -> Iterator[str]:
     if filters.hosts:
         params["hosts"] = list(filters.hosts)
         params["host_items"] = [f"{name}={host}" for host in filters.hosts for name in ("host.name", "host")]
-        yield "(agent IN {hosts:Array(String)} OR hasAny(items, {host_items:Array(String)}))"
+        # The items are what the index holds; the rest is for an attribute whose name has a `=`.
+        yield (
+            "(agent IN {hosts:Array(String)} OR (hasAny(items, {host_items:Array(String)}) AND "
+            "(attributes['host.name'] IN {hosts:Array(String)} OR attributes['host'] IN {hosts:Array(String)})))"
+        )
     for n, tags in enumerate(filters.tags):
         params[f"tags{n}"] = list(tags)
         yield f"hasAny(tags, {{tags{n}:Array(String)}})"
@@ -104,8 +120,13 @@ def conditions(filters: Filters, params: dict[str, Any]) -> Iterator[str]:
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """The words of a text, as the engine's ``splitByNonAlpha`` cuts them, in lower case, each once."""
-    return tuple(dict.fromkeys(word.lower() for word in _WORD.findall(text)))
+    """The words of a text, as the engine's ``splitByNonAlpha`` cuts them, each once; ASCII ones in lower case."""
+    return tuple(dict.fromkeys(word.lower() if word.isascii() else word for word in _WORD.findall(text)))
+
+
+def _upper(text: str) -> str:
+    """As the engine's ``upper``: of ASCII letters."""
+    return re.sub("[a-z]+", lambda found: found[0].upper(), text)
 
 
 def _severities(given: Parameters) -> tuple[str, ...]:
@@ -128,7 +149,7 @@ def _statuses(given: Parameters) -> Iterator[tuple[int, int]]:
         found = _STATUS.fullmatch(item)
         if found and found[1]:
             yield int(found[1]) * 100, int(found[1]) * 100 + 99
-        elif found and int(found[2]) <= int(found[3] or found[2]):
+        elif found and int(found[2]) <= int(found[3] or found[2]) <= MAX_STATUS:
             yield int(found[2]), int(found[3] or found[2])
         else:
             given.fault("status_code", "is no status, class or range", item, _STATUS_FORMS)
@@ -144,7 +165,7 @@ def _tags(given: Parameters) -> tuple[tuple[str, ...], ...]:
     parts = given.values.get("tags", [])
     if len(parts) > MAX_GROUPS:
         given.fault("tags", f"is given more than {MAX_GROUPS} times", None)
-    return tuple(given.split("tags", part) for part in parts[:MAX_GROUPS])
+    return tuple(given.texts("tags", part) for part in parts[:MAX_GROUPS])
 
 
 def _attributes(given: Parameters) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -170,15 +191,23 @@ def _words(given: Parameters) -> tuple[str, ...]:
     return words
 
 
-def _word_parts(words: Sequence[str], params: dict[str, Any]) -> Iterable[str]:
+def _word_parts(words: Sequence[str], params: dict[str, Any]) -> Iterator[str]:
     """ASCII words are looked for in ``lower(…)``, which the index holds; others need the dearer ``lowerUTF8(…)``."""
     plain = [word for word in words if word.isascii()]
-    wide = [word for word in words if not word.isascii()]
-    for name, lower, some in (("words", "lower", plain), ("wide_words", "lowerUTF8", wide)):
+    wide = list(dict.fromkeys(word.lower() for word in words if not word.isascii()))
+    greek = [word.replace("ς", "σ") for word in wide if "ς" in word or "σ" in word]
+    wide = [word for word in wide if "ς" not in word and "σ" not in word]
+    kinds = (
+        ("words", "lower({})", plain),
+        ("wide_words", "lowerUTF8({})", wide),
+        # At the end of a word Σ is made ς, elsewhere σ: which end that is depends on what stands behind the word.
+        ("greek_words", "replaceAll(lowerUTF8({}), 'ς', 'σ')", greek),
+    )
+    for name, lowered, some in kinds:
         if some:
             params[name] = some
             bound = f"{{{name}:Array(String)}}"
             yield (
-                f"(hasAllTokens({lower}(message), {bound}) OR (title != '' AND "
-                f"hasAllTokens({lower}(concat(title, ' ', message)), {bound})))"
+                f"(hasAllTokens({lowered.format('message')}, {bound}) OR (title != '' AND "
+                f"hasAllTokens({lowered.format(_TITLE_AND_MESSAGE)}, {bound})))"
             )

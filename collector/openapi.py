@@ -13,14 +13,16 @@ import msgspec
 from aiohttp import web
 
 from agent.release import version
-from collector import errors, paths
+from collector import caller, errors, paths
 from collector.paths import ADMIN, ANYONE, JSON, KEY, Operation, Parameter
 
 _REF = "#/components/schemas/{name}"
 _ABOUT = (
     "Takes events from agents and any HTTP client, keeps each exactly once, and lets their owners search them. "
     "An answer to an ingest request names the outcome of every event; 200 means that it is stored. "
-    "Send the same event_id again as often as you like: it stays one event."
+    "Send the same event_id again as often as you like: it stays one event. "
+    "A query parameter that an operation does not name is refused with 422, as is a value that means nothing. "
+    "Every answer to a request whose tenant is known has the X-RateLimit headers, refusals included."
 )
 _REASONS = {
     400: "The request cannot be read.",
@@ -47,6 +49,7 @@ _BUDGET_HEADERS = {
 
 
 async def get_openapi(request: web.Request) -> web.Response:
+    caller.anyone(request)
     return web.Response(body=document(), content_type=JSON)
 
 
@@ -109,18 +112,27 @@ def _responses(operation: Operation, refs: dict[Any, Any]) -> dict[str, Any]:
     content: dict[str, Any] = {media: {"schema": {"type": "string"}} for media in operation.more_answers}
     content = {operation.answer_type: {"schema": refs.get(operation.answer, {"type": "string"})}, **content}
     found: dict[str, Any] = {str(operation.success): {"description": operation.summary, "content": content}}
-    if operation.credential == KEY:
-        found[str(operation.success)]["headers"] = {
-            name: {"description": text, "schema": {"type": "integer"}} for name, text in _BUDGET_HEADERS.items()
-        }
-    statuses = {*operation.refusals, *((401, 403, 503) if operation.credential else ())}
+    statuses = {422, *operation.refusals, *((401, 403, 503) if operation.credential else ())}
     for status in sorted(statuses):
         if status == 503 and operation.answer is not None and not operation.credential:
             refused = refs[operation.answer]  # health and readiness answer in their own shape
         else:
             refused = refs[errors.Envelope]
         found[str(status)] = {"description": _REASONS[status], "content": {JSON: {"schema": refused}}}
+    for status, response in found.items():
+        if headers := _budget_headers(operation, int(status)):
+            response["headers"] = headers
     return found
+
+
+def _budget_headers(operation: Operation, status: int) -> dict[str, Any]:
+    """They are on every answer whose tenant is known: on none to an unknown key, nor to the admin token."""
+    if status == 401 or not (operation.credential == KEY or operation.scope):
+        return {}
+    always = operation.credential == KEY and status != 503  # 503: the key could not be looked up, perhaps
+    return {
+        name: {"description": text, "required": always, "schema": {"type": "integer"}} for name, text in _BUDGET_HEADERS.items()
+    }
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:

@@ -8,9 +8,8 @@ import msgspec
 from aiohttp import web
 
 from agent.release import version
-from collector import metrics
+from collector import caller, metrics
 from collector.errors import StoreError
-from collector.parameters import Parameters
 from collector.parts import METRICS, QUOTA, READINESS, STORE, WRITER
 from collector.paths import ADMIN, ANYONE, DESCRIPTION_PATH, KEY, OPERATIONS, Operation
 from collector.read_types import ComponentHealth, HealthAnswer
@@ -34,17 +33,19 @@ _HERE = {
 
 
 async def get_root(request: web.Request) -> web.Response:
+    caller.anyone(request)
     return _json(_HERE)
 
 
 async def get_healthz(request: web.Request) -> web.Response:
     """The process answers; nothing else is looked at, so that a store away restarts nobody."""
+    caller.anyone(request)
     return _json({"status": "ok"})
 
 
 async def get_health(request: web.Request) -> web.Response:
     """How the parts are, for people and dashboards; 503 when requests cannot be served. Needs no key, tells no figures."""
-    Parameters(request.query.items(), known=()).check()
+    caller.anyone(request)
     app = request.app
     away = await _not_ready(request)
     shared = app[QUOTA].state
@@ -64,6 +65,7 @@ async def get_health(request: web.Request) -> web.Response:
 
 async def get_readyz(request: web.Request) -> web.Response:
     """Asks the store itself: what the last look said may be seconds old."""
+    caller.anyone(request)
     reason = await _not_ready(request)
     if not reason:
         return _json({"status": "ready"})
@@ -73,6 +75,7 @@ async def get_readyz(request: web.Request) -> web.Response:
 
 
 async def get_metrics(request: web.Request) -> web.Response:
+    caller.anyone(request)
     return web.Response(body=request.app[METRICS].text(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
 

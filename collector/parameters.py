@@ -1,5 +1,7 @@
 """The parameters of a query string, read one by one, with every fault kept until all are known. Pure.
 
+This is how all of the API reads them: through `Parameters`, or through `refuse` where there are none.
+
 - A parameter that is unknown, given too often, or of a bad value is named, never passed over.
 - A list may be given with commas, in several parts, or both.
 """
@@ -75,6 +77,16 @@ class Parameters:
             self.fault(name, f"expected 1 to {MAX_VALUES} values", text, f"like {name}=one,another")
         return items[:MAX_VALUES]
 
+    def texts_of(self, name: str) -> tuple[str, ...]:
+        """As `list_of`, and each value as it was given: a text may have commas and blanks of its own."""
+        if name not in self.values:
+            return ()
+        return tuple(dict.fromkeys((*self.list_of(name), *self.values[name])))
+
+    def texts(self, name: str, text: str) -> tuple[str, ...]:
+        """As `split`, and the text as it was given."""
+        return tuple(dict.fromkeys((*self.split(name, text), text)))
+
     def choices(self, name: str, choices: Collection[str], what: str) -> tuple[str, ...]:
         """A list of words out of ``choices``, in any case."""
         items = tuple(item.lower() for item in self.list_of(name))
@@ -92,6 +104,10 @@ class Parameters:
             self.fault(name, f"expected one of {', '.join(choices)}", value)
             return choices[0]
         return value
+
+    def flag(self, name: str) -> bool:
+        """True or false; false when it is not given."""
+        return self.choice(name, ("false", "true", "0", "1")) in ("true", "1")
 
     def number(self, name: str, least: int, most: int, default: int, suggestion: str = "") -> int:
         value = self.get(name)
@@ -123,6 +139,11 @@ class Parameters:
     def with_prefix(self, prefix: str) -> Mapping[str, list[str]]:
         """Those that begin with ``prefix``, without it."""
         return {name.removeprefix(prefix): values for name, values in self.values.items() if name.startswith(prefix)}
+
+
+def refuse(pairs: Iterable[tuple[str, str]]) -> None:
+    """For where there are no parameters. Raises Invalid with every one that is given."""
+    Parameters(pairs, known=()).check()
 
 
 def _kind(name: str, known: Sequence[str]) -> str:

@@ -3,6 +3,8 @@
 Promises:
 - Every statement names the tenant, which comes from the credential, and a time window; both are bound parameters, as is
   everything a caller sent. No text of a caller ever becomes SQL.
+- No read shows what is older than the tenant's retention is now, to the microsecond (`kept`): the engine drops events in
+  whole weeks, and the retention may have been shortened since. It holds for a page by a cursor from before as well.
 - What is shown is read with ``FINAL``: each event once. It still prunes by time, by the settings that the store sends
   with every query (`collector.schema.READ_SETTINGS`).
 - The order is total: time, then ``external_id``. A cursor names the last event shown, so pages neither repeat nor skip
@@ -43,8 +45,6 @@ COUNT_TIMEOUT_S = 5.0
 AHEAD_US = 25 * 3600 * 1_000_000
 """Events lie at most a day ahead of the collector that stored them; an hour is for clocks that differ."""
 DAY_US = 86_400_000_000
-KEPT_EXTRA_DAYS = 7
-"""Partitions are weeks: the engine drops an event up to a week after its retention."""
 
 WINDOW_PARAMETERS = ("start_time", "end_time")
 PARAMETERS = (*WINDOW_PARAMETERS, *filters.PARAMETERS, "limit", "offset", "cursor", "order", "format")
@@ -102,6 +102,11 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
     check: bytes
 
 
+def kept(retention_days: int, now_us: int) -> tuple[int, int]:
+    """The first and the last moment (µs) that an event may have to be shown, both included."""
+    return max(0, now_us - retention_days * DAY_US), now_us + AHEAD_US
+
+
 def parse(
     pairs: Iterable[tuple[str, str]],
     *,
@@ -123,15 +128,15 @@ def parse(
         Invalid: names every parameter that is unknown or has a bad value.
     """
     given = Parameters(pairs, known=known, several=filters.SEVERAL)
-    oldest = now_us - (retention_days + KEPT_EXTRA_DAYS) * DAY_US
-    start_us, end_us = given.window(now_us, oldest, now_us + AHEAD_US)
+    oldest_us, newest_us = kept(retention_days, now_us)
+    start_us, end_us = given.window(now_us, oldest_us, newest_us)
     check = _check(tenant_id, given.values)
     cursor = _cursor(given, check)
     lines = (given.choice("format", (JSON, LINES)) if "format" in given.values else accept) == LINES
     most = MAX_LINES_LIMIT if lines else MAX_LIMIT
     search = Search(
         tenant_id=tenant_id,
-        start_us=cursor.start_us if cursor else max(start_us, oldest),
+        start_us=max(cursor.start_us if cursor else start_us, oldest_us),
         end_us=cursor.end_us if cursor else end_us,
         filters=filters_of(given),
         limit=given.number("limit", 1, most, DEFAULT_LIMIT, "page by cursor"),
@@ -188,6 +193,13 @@ def count_of(search: Search, span: Span | None = None) -> Statement:
     """
     where, params = where_of(msgspec.structs.replace(search, after=None), None if search.after else span)
     return Statement(f"SELECT count() FROM events FINAL WHERE {where}", params, COUNT_TIMEOUT_S)
+
+
+def event_of_id(tenant_id: str, event_id: str, columns: Mapping[str, str], *, retention_days: int, now_us: int) -> Statement:
+    """The event with this ID, by the same conditions as in a search."""
+    start_us, end_us = kept(retention_days, now_us)
+    where, params = where_of(Search(tenant_id, start_us, end_us, Filters(event_id=event_id)))
+    return Statement(f"SELECT {', '.join(columns.values())} FROM events FINAL WHERE {where}", params)
 
 
 def cursor_after(search: Search, time_us: int, external_id: str) -> str:

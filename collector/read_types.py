@@ -18,7 +18,7 @@ class SourceShown(msgspec.Struct, frozen=True):
 
 
 class EventShown(msgspec.Struct, frozen=True):
-    """A stored event. Texts are empty, and the members of the groups absent, where it did not say."""
+    """A stored event. Texts are empty, and the members of the groups absent, where it did not say, or said 0."""
 
     id: str
     event_id: str
@@ -50,13 +50,17 @@ class EventShown(msgspec.Struct, frozen=True):
 
 
 class SearchAnswer(msgspec.Struct, frozen=True):
+    """One page of the events that match.
+
+    `total_count` is how many events match all filters, on all pages together (the least there are, where
+    `total_is_exact` is false: counting took too long). `filtered_count` is how many of them are in this answer: the
+    length of `events`, never more than `limit`. `next_cursor` leads to the next page, while `has_more` is true.
+    """
+
     events: list[EventShown]
     total_count: int
-    """Events that match, on all pages together."""
     total_is_exact: bool
-    """False: counting took too long, there are at least so many."""
     filtered_count: int
-    """Events on this page."""
     has_more: bool
     next_cursor: str | None
     search_id: str

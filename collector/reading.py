@@ -26,9 +26,9 @@ Run = Callable[[Statement], Awaitable[list[tuple[Any, ...]]]]
 _encode = msgspec.json.Encoder().encode
 
 
-async def reader_of(request: web.Request) -> Tenant:
-    """The tenant, if the request's key may search."""
-    return await caller.tenant_of(request, tenants.SEARCH)
+async def reader_of(request: web.Request, *, reads_query: bool = False) -> Tenant:
+    """The tenant, if the request's key may search; see `collector.caller.tenant_of`."""
+    return await caller.tenant_of(request, tenants.SEARCH, reads_query=reads_query)
 
 
 @asynccontextmanager

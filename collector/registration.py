@@ -15,7 +15,7 @@ from aiohttp import web
 from collector import administration, caller, tenants
 from collector.administration import REGISTER_PATH, TENANTS_PATH, Change, NewKey, Registration, Rotation
 from collector.auth import ADMIN_HEADER, key_in
-from collector.parts import ADMIN_GATE, CONFIG, KEYRING, REGISTERING, STORE
+from collector.parts import CONFIG, KEYRING, REGISTERING, STORE
 from collector.tenants import Tenant
 
 MAX_BODY_BYTES = 64 << 10
@@ -38,7 +38,7 @@ def routes() -> list[web.RouteDef]:
 
 async def post_tenant(request: web.Request) -> web.Response:
     """201 with the tenant and its API key, which is shown this once."""
-    request.app[ADMIN_GATE].check(request.headers)
+    caller.admin(request)
     wanted = administration.read(await request.read(), Registration)
     async with request.app[REGISTERING]:  # a slug is looked up and then taken: nobody else in between
         made = await administration.register(request.app[STORE], request.app[CONFIG].default_limits, wanted)
@@ -46,7 +46,7 @@ async def post_tenant(request: web.Request) -> web.Response:
 
 
 async def get_tenants(request: web.Request) -> web.Response:
-    request.app[ADMIN_GATE].check(request.headers)
+    caller.admin(request)
     found = await tenants.list_all(request.app[STORE])
     return _json({"tenants": [administration.describe(tenant) for tenant in found]})
 
@@ -110,7 +110,7 @@ async def _meant(request: web.Request) -> tuple[Tenant, bool]:
     """The tenant that the path names, for who may see it, and whether it is the caller's own."""
     slug = request.match_info["slug"]
     if ADMIN_HEADER in request.headers or not key_in(request.headers):
-        request.app[ADMIN_GATE].check(request.headers)
+        caller.admin(request)
         return await administration.found(request.app[STORE], slug), False
     own = await caller.tenant_of(request, tenants.ADMIN)
     if own.slug != slug:

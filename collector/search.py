@@ -35,7 +35,7 @@ _encode_lines = msgspec.json.Encoder().encode_lines
 async def get_events(request: web.Request) -> web.Response:
     """One page, newest first if not asked otherwise."""
     began = time.monotonic()
-    tenant = await reader_of(request)
+    tenant = await reader_of(request, reads_query=True)
     search = query.parse(
         request.query.items(),
         tenant_id=tenant.tenant_id,

@@ -26,7 +26,7 @@ from backports import zstd
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
-from tests.support.clickhouse_front import EngineError, Insert, Query, parse
+from tests.support.clickhouse_statements import EngineError, Insert, Query, parse
 from tests.support.engine import REPOSITORY, ClickHouseFront
 
 pytestmark = [

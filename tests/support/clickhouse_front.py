@@ -36,7 +36,7 @@ import socket
 import sys
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,8 @@ from typing import Any
 
 import lz4.frame  # type: ignore[import-untyped]
 from aiohttp import web
+
+from tests.support.clickhouse_statements import EngineError, Insert, Query, parse
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -116,131 +118,9 @@ STATUS_OF_ERROR: dict[str, int] = {
     }.items()
     for name in names.split()
 }
-# Codes of what this file refuses by itself (src/Common/ErrorCodes.cpp).
-CODE_OF_ERROR = {
-    "BAD_ARGUMENTS": 36,
-    "NOT_IMPLEMENTED": 48,
-    "SYNTAX_ERROR": 62,
-    "UNKNOWN_COMPRESSION_METHOD": 89,
-    "UNKNOWN_SETTING": 115,
-    "CANNOT_DECOMPRESS": 271,
-    "UNKNOWN_EXCEPTION": 1002,
-}
 
 
-class EngineError(Exception):
-    """``Code: N. DB::Exception: ... (NAME)``, from the engine or from this file."""
-
-    def __init__(self, code: int, name: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.name = name
-        self.message = message
-
-    @classmethod
-    def refused(cls, name: str, text: str) -> EngineError:
-        """An error the HTTP interface itself raises, in the engine's wording."""
-        code = CODE_OF_ERROR[name]
-        return cls(code, name, f"Code: {code}. DB::Exception: {text}. ({name})")
-
-    @classmethod
-    def of(cls, error: Exception) -> EngineError:
-        """What chDB raised; its ``StreamingInserter`` writes a text of its own in front of the engine's."""
-        text = str(error)
-        code = re.search(r"Code: (\d+)\. ", text)
-        names = re.findall(r"\(([A-Z][A-Z0-9_]+)\)", text)
-        if code is None or not names:
-            return cls.refused("UNKNOWN_EXCEPTION", text)
-        return cls(int(code[1]), names[-1], text[code.start() :].strip())
-
-
-# ---- statements: where SQL ends and data begins -------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A statement the engine runs as it is, in ``default_format`` unless it names a format itself.
-
-    ``result_format`` is the one its result has, or None when it gives no result.
-    """
-
-    sql: bytes
-    default_format: str
-    result_format: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Insert:
-    """``INSERT INTO ... [SETTINGS ...]`` and, apart from it, the rows that followed its ``FORMAT``."""
-
-    head: str
-    format: str
-    data: bytes
-
-
-_TOKEN = re.compile(
-    rb"""
-      (?P<skip> \s+ | --[^\n]* | \#[ !][^\n]* | /\*.*?\*/ )
-    | (?P<quoted> '[^'\\]*(?:(?:\\.|'')[^'\\]*)*' | "[^"\\]*(?:\\.[^"\\]*)*" | `[^`\\]*(?:\\.[^`\\]*)*`
-                | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ )
-    | (?P<word> \w+ )
-    | (?P<sign> . )
-    """,
-    re.DOTALL | re.VERBOSE,
-)
-_BEFORE_DATA = re.compile(rb"[ \t\f]*;?[ \t\f]*\r?\n?")
-_GIVES_ROWS = frozenset(b"SELECT WITH SHOW DESCRIBE DESC EXISTS EXPLAIN CHECK FROM KILL (".split())
-
-
-def _tokens(sql: bytes) -> Iterator[tuple[bytes, int, bool]]:
-    """Words (upper case) and signs outside brackets and quotes, with the offset behind each; True for a word."""
-    depth = 0
-    for match in _TOKEN.finditer(sql):
-        if match["skip"] is not None:
-            continue
-        text = match[0]
-        if text in b")]}" and match["sign"] is not None:
-            depth -= 1
-        if depth == 0:
-            yield text.upper(), match.end(), match["word"] is not None
-        if text in b"([{" and match["sign"] is not None:
-            depth += 1
-
-
-def parse(sql: bytes, *, default_format: str = "TabSeparated") -> Query | Insert:
-    """Find the statement's kind, and for ``INSERT ... FORMAT X`` the place where its data starts.
-
-    Raises:
-        EngineError: a second statement follows, which the HTTP interface refuses (the engine alone would run it).
-    """
-    first = previous = b""
-    ended = has_source = previous_was_format = False
-    named_format: str | None = None
-    format_starts_at = 0
-    for text, end, is_word in _tokens(sql):
-        if ended:
-            raise EngineError.refused("SYNTAX_ERROR", "Syntax error (Multi-statements are not allowed)")
-        first = first or text
-        if text == b";":
-            ended = True
-        elif text in (b"SELECT", b"VALUES", b"INFILE") and is_word:
-            has_source = True
-        elif previous == b"FORMAT" and is_word:
-            named_format = sql[end - len(text) : end].decode()
-            if first == b"INSERT" and not has_source:
-                data = _BEFORE_DATA.match(sql, end)
-                assert data is not None
-                return Insert(sql[:format_starts_at].decode(), named_format, sql[data.end() :])
-        elif previous_was_format and text != b"SETTINGS":  # it was a column's name: SELECT format FROM ...
-            named_format = None
-        previous_was_format = previous == b"FORMAT"
-        if text == b"FORMAT":
-            format_starts_at = end - len(text)
-        previous = text
-    return Query(sql, default_format, (named_format or default_format) if first in _GIVES_ROWS else None)
-
-
-# ---- the engine ---------------------------------------------------------------------------------------------------
+# The engine.
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,7 +227,7 @@ def _summary(*, elapsed_s: float, **counts: int) -> dict[str, str]:
     return {name: str(counts.get(name, 0)) for name in SUMMARY_FIELDS}
 
 
-# ---- HTTP ---------------------------------------------------------------------------------------------------------
+# HTTP.
 
 
 def _decompress(body: bytes, encoding: str) -> bytes:

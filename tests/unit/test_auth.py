@@ -57,13 +57,20 @@ def with_ring(store: Store, work: Callable[[Keyring, Clock], Awaitable[None]]) -
     return metrics
 
 
+async def tenant_of(ring: Keyring, headers: dict[str, str], scope: str) -> Tenant:
+    """As `collector.caller` does it."""
+    key = await ring.key_of(headers)
+    ring.check(key, scope)
+    return key.tenant
+
+
 def refused(store: Store, kind: type[Exception], headers: dict[str, str], scope: str = "ingest") -> str:
     said = ""
 
     async def work(ring: Keyring, clock: Clock) -> None:
         nonlocal said
         with pytest.raises(kind) as caught:
-            await ring.tenant_of(headers, scope)
+            await tenant_of(ring, headers, scope)
         said = str(caught.value)
 
     with_ring(store, work)
@@ -73,8 +80,8 @@ def refused(store: Store, kind: type[Exception], headers: dict[str, str], scope:
 
 def test_a_known_key_names_its_tenant_by_either_header() -> None:
     async def work(ring: Keyring, clock: Clock) -> None:
-        assert await ring.tenant_of(HEADERS, "ingest") == TENANT
-        assert await ring.tenant_of({"Authorization": f"bearer  {API_KEY}"}, "ingest") == TENANT
+        assert await tenant_of(ring, HEADERS, "ingest") == TENANT
+        assert await tenant_of(ring, {"Authorization": f"bearer  {API_KEY}"}, "ingest") == TENANT
 
     with_ring(Store(), work)
 
@@ -117,14 +124,14 @@ def test_a_found_key_is_remembered_for_seconds_only() -> None:
     store = Store()
 
     async def work(ring: Keyring, clock: Clock) -> None:
-        await ring.tenant_of(HEADERS, "ingest")
+        await tenant_of(ring, HEADERS, "ingest")
         clock.now += FRESH_S - 0.1
-        await ring.tenant_of(HEADERS, "ingest")
+        await tenant_of(ring, HEADERS, "ingest")
         assert store.asked == 1
         store.keys.clear()
         clock.now += 0.2
         with pytest.raises(Unauthorized):
-            await ring.tenant_of(HEADERS, "ingest")
+            await tenant_of(ring, HEADERS, "ingest")
 
     with_ring(store, work)
 
@@ -133,13 +140,13 @@ def test_a_key_of_a_tenant_that_was_changed_here_is_looked_up_again() -> None:
     store = Store()
 
     async def work(ring: Keyring, clock: Clock) -> None:
-        await ring.tenant_of(HEADERS, "ingest")
+        await tenant_of(ring, HEADERS, "ingest")
         store.keys.clear()
         ring.forget("another tenant")
-        await ring.tenant_of(HEADERS, "ingest")
+        await tenant_of(ring, HEADERS, "ingest")
         ring.forget(TENANT.tenant_id)
         with pytest.raises(Unauthorized):
-            await ring.tenant_of(HEADERS, "ingest")
+            await tenant_of(ring, HEADERS, "ingest")
 
     with_ring(store, work)
 
@@ -158,7 +165,7 @@ def test_what_was_looked_up_before_a_change_is_looked_up_again() -> None:
 
     async def work(ring: Keyring, clock: Clock) -> None:
         store.ring = ring
-        await ring.tenant_of(HEADERS, "ingest")
+        await tenant_of(ring, HEADERS, "ingest")
 
     with_ring(store, work)
     assert store.asked == 2
@@ -166,7 +173,7 @@ def test_what_was_looked_up_before_a_change_is_looked_up_again() -> None:
 
 def test_every_key_may_ask_what_needs_no_scope() -> None:
     async def work(ring: Keyring, clock: Clock) -> None:
-        assert await ring.tenant_of(HEADERS, "") == TENANT
+        assert await tenant_of(ring, HEADERS, "") == TENANT
 
     with_ring(Store(), work)
 
@@ -178,11 +185,11 @@ def test_an_unknown_key_is_refused_from_memory_for_a_second() -> None:
     async def work(ring: Keyring, clock: Clock) -> None:
         for _ in range(3):
             with pytest.raises(Unauthorized):
-                await ring.tenant_of(HEADERS, "ingest")
+                await tenant_of(ring, HEADERS, "ingest")
         assert store.asked == 1
         store.keys[tenants.hash_of(API_KEY)] = late
         clock.now += 1.1
-        assert await ring.tenant_of(HEADERS, "ingest") == TENANT
+        assert await tenant_of(ring, HEADERS, "ingest") == TENANT
 
     with_ring(store, work)
 
@@ -191,7 +198,7 @@ def test_many_requests_with_one_key_ask_the_store_once() -> None:
     store = Store()
 
     async def work(ring: Keyring, clock: Clock) -> None:
-        await asyncio.gather(*(ring.tenant_of(HEADERS, "ingest") for _ in range(20)))
+        await asyncio.gather(*(tenant_of(ring, HEADERS, "ingest") for _ in range(20)))
 
     with_ring(store, work)
     assert store.asked == 1
@@ -199,9 +206,9 @@ def test_many_requests_with_one_key_ask_the_store_once() -> None:
 
 def test_a_caller_who_goes_away_does_not_stop_the_look_up_for_others() -> None:
     async def work(ring: Keyring, clock: Clock) -> None:
-        first = asyncio.create_task(ring.tenant_of(HEADERS, "ingest"))
+        first = asyncio.create_task(tenant_of(ring, HEADERS, "ingest"))
         await asyncio.sleep(0)
-        second = asyncio.create_task(ring.tenant_of(HEADERS, "ingest"))
+        second = asyncio.create_task(tenant_of(ring, HEADERS, "ingest"))
         await asyncio.sleep(0)
         first.cancel()
         assert await second == TENANT
@@ -220,15 +227,15 @@ def test_while_the_store_is_away_a_key_seen_lately_goes_on_working() -> None:
     store = Store()
 
     async def work(ring: Keyring, clock: Clock) -> None:
-        await ring.tenant_of(HEADERS, "ingest")
+        await tenant_of(ring, HEADERS, "ingest")
         store.error = StoreAway()
         clock.now += STALE_S - 1
-        assert await ring.tenant_of(HEADERS, "ingest") == TENANT
-        assert await ring.tenant_of(HEADERS, "ingest") == TENANT
+        assert await tenant_of(ring, HEADERS, "ingest") == TENANT
+        assert await tenant_of(ring, HEADERS, "ingest") == TENANT
         assert store.asked == 2  # the second did not ask again: the store was found away a moment ago
         clock.now += 2
         with pytest.raises(StoreAway):
-            await ring.tenant_of(HEADERS, "ingest")
+            await tenant_of(ring, HEADERS, "ingest")
 
     with_ring(store, work)
 
@@ -236,7 +243,7 @@ def test_while_the_store_is_away_a_key_seen_lately_goes_on_working() -> None:
 def test_refusals_are_counted_by_reason() -> None:
     async def work(ring: Keyring, clock: Clock) -> None:
         with pytest.raises(Unauthorized):
-            await ring.tenant_of({}, "ingest")
+            await tenant_of(ring, {}, "ingest")
 
     metrics = with_ring(Store(), work)
     assert b'collector_auth_failures_total{reason="missing"} 1.0' in metrics.text()

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector import app, event, openapi, paths, query
+from collector import app, event, events, openapi, paths, query, reports
 from collector.config import Config
 from collector.filters import ATTRIBUTE
 from collector.paths import JSON, RESERVED_IDS
@@ -20,10 +20,35 @@ def test_every_route_is_described_and_nothing_else() -> None:
     assert routes == {(operation.method, operation.path) for operation in paths.OPERATIONS}
 
 
-def test_every_parameter_of_a_search_is_described() -> None:
-    (search,) = [operation for operation in paths.OPERATIONS if operation.name == "searchEvents"]
-    described = {parameter.name.replace(f"{ATTRIBUTE}NAME", ATTRIBUTE) for parameter in search.parameters}
-    assert described == set(query.PARAMETERS)
+TAKEN = {
+    "searchEvents": query.PARAMETERS,
+    "getStats": reports.STATS_PARAMETERS,
+    "getOutcomes": query.WINDOW_PARAMETERS,
+    "ingestEvent": events.EVENT_PARAMETERS,
+    "ingestBatch": events.BATCH_PARAMETERS,
+}
+"""Operations with query parameters of their own, and what their handlers know; the others take none."""
+
+
+@pytest.mark.parametrize("operation", paths.OPERATIONS, ids=lambda op: op.name)
+def test_every_parameter_that_is_taken_is_described_and_no_other(operation: paths.Operation) -> None:
+    in_query = [parameter.name for parameter in operation.parameters if parameter.place == "query"]
+    described = {name.replace(f"{ATTRIBUTE}NAME", ATTRIBUTE) for name in in_query}
+    assert described == set(TAKEN.get(operation.name, ()))
+
+
+@pytest.mark.parametrize("operation", paths.OPERATIONS, ids=lambda op: op.name)
+def test_every_operation_says_that_it_refuses_what_it_does_not_know(operation: paths.Operation) -> None:
+    assert "422" in openapi.described()["paths"][operation.path][operation.method]["responses"]
+
+
+def test_the_budget_is_described_on_every_answer_whose_tenant_is_known() -> None:
+    described = openapi.described()["paths"]
+    for operation in paths.OPERATIONS:
+        for status, response in described[operation.path][operation.method]["responses"].items():
+            required = {name for name, header in response.get("headers", {}).items() if header["required"]}
+            wanted = operation.credential == paths.KEY and status not in ("401", "503")
+            assert required == (set(openapi._BUDGET_HEADERS) if wanted else set()), (operation.name, status)
 
 
 @pytest.mark.parametrize("operation", [op for op in paths.OPERATIONS if op.body is not None], ids=lambda op: op.name)

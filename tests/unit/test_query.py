@@ -25,13 +25,25 @@ def refusal(*pairs: tuple[str, str]) -> Invalid:
     return caught.value
 
 
-def test_without_a_range_everything_kept_is_searched() -> None:
+def test_without_a_range_everything_kept_is_searched_and_nothing_else() -> None:
     found = search()
-    assert (found.start_us, found.end_us) == (NOW - 37 * DAY_US, NOW + AHEAD_US)
+    assert (found.start_us, found.end_us) == (NOW - 30 * DAY_US, NOW + AHEAD_US)
 
 
-def test_nothing_older_than_what_is_kept_is_searched() -> None:
-    assert search(start_time="2001-01-01").start_us == NOW - 37 * DAY_US
+def test_nothing_older_than_the_retention_is_searched() -> None:
+    assert search(start_time="2001-01-01").start_us == NOW - 30 * DAY_US
+
+
+def test_a_cursor_does_not_reach_what_is_beyond_the_retention_by_now() -> None:
+    for first in (search(order="asc"), Search(TENANT, 0, NOW, check=search(order="asc").check)):
+        cursor = query.cursor_after(first, NOW - 30 * DAY_US, "id")
+        assert search(order="asc", cursor=cursor, now_us=NOW + HOUR).start_us == NOW + HOUR - 30 * DAY_US
+
+
+def test_one_event_is_asked_for_as_a_search_for_its_id_asks() -> None:
+    statement = query.event_of_id(TENANT, "e", COLUMNS, retention_days=30, now_us=NOW)
+    assert statement.params == query.where_of(search(event_id="e"))[1]
+    assert query.where_of(search(event_id="e"))[0] in statement.sql
 
 
 @pytest.mark.parametrize(
@@ -93,6 +105,8 @@ def test_a_moment_is_shown_with_microseconds_and_z() -> None:
         ("min_severity", "loud", "min_severity: is not a severity, got 'loud'; one of debug, info, warning"),
         ("status_code", "4x", "status_code: is no status, class or range, got '4x'; like 404, 5xx, 400-499"),
         ("status_code", "499-400", "got '499-400'"),
+        ("status_code", "65536", "got '65536'"),
+        ("status_code", "0", "got '0'"),
         ("tags", " , ", "tags: expected 1 to 100 values"),
         ("attr.", "x", "attr.: names no attribute, got 'x'; like attr.region=eu"),
         ("user_id", "", "user_id: expected 1 to 100 values"),
@@ -118,7 +132,7 @@ def test_an_end_before_the_start_is_refused() -> None:
 def test_a_single_value_given_twice_is_refused_and_a_list_is_joined() -> None:
     assert "limit: is given more than once" in refusal(("limit", "1"), ("limit", "2")).message
     found = parse([("service", "a,b"), ("service", " b , c ")], tenant_id=TENANT, retention_days=30, now_us=NOW)
-    assert found.filters.columns == (("service", ("a", "b", "c")),)
+    assert found.filters.columns == (("service", ("a", "b", "c", "a,b", " b , c ")),)
 
 
 @pytest.mark.parametrize(
@@ -138,11 +152,22 @@ def test_severities_that_exclude_each_other_are_told() -> None:
 
 def test_statuses_are_values_classes_and_ranges() -> None:
     assert search(status_code="404,5XX,200-299").filters.statuses == ((404, 404), (500, 599), (200, 299))
+    assert search(status_code="5,4000-65535").filters.statuses == ((5, 5), (4000, 65535))
 
 
 def test_tags_given_apart_are_all_wanted_and_those_with_commas_one_of_them() -> None:
     found = parse([("tags", "a,b"), ("tags", "c")], tenant_id=TENANT, retention_days=30, now_us=NOW)
-    assert found.filters.tags == (("a", "b"), ("c",))
+    assert found.filters.tags == (("a", "b", "a,b"), ("c",))
+
+
+def test_a_text_with_commas_and_blanks_is_looked_for_whole_too() -> None:
+    found = search(endpoint="/x?a=1, 2", host=" a ").filters
+    assert found.columns == (("endpoint", ("/x?a=1", "2", "/x?a=1, 2")),)
+    assert found.hosts == ("a", " a ")
+
+
+def test_a_method_is_looked_for_in_any_case_of_ascii_letters() -> None:
+    assert search(method="get,Größe").filters.methods == ("GET", "GRößE", "GET,GRößE")
 
 
 def test_the_value_of_an_attribute_is_taken_whole() -> None:
@@ -168,12 +193,18 @@ def test_severities_are_taken_in_any_case() -> None:
     [
         ("GET /api/v1_x", ("get", "api", "v1", "x")),
         ("user_id=42 user", ("user", "id", "42")),
-        ("Größe ÄNDERN €5", ("größe", "ändern", "€5")),
+        ("Größe ÄNDERN €5", ("Größe", "ÄNDERN", "€5")),
+        ("\u212a K k", ("\u212a", "k")),
         ("a\tb\x00c", ("a", "b", "c")),
     ],
 )
 def test_words_are_cut_as_the_engine_cuts_them(text: str, words: tuple[str, ...]) -> None:
     assert words_of(text) == words
+
+
+def test_how_a_word_is_looked_for_is_decided_by_what_was_sent_not_by_its_lower_case() -> None:
+    params = query.where_of(search(q="Kelvin \u212aelvin ÄNDERN ΟΔΟΣ"))[1]
+    assert (params["words"], params["wide_words"], params["greek_words"]) == (["kelvin"], ["kelvin", "ändern"], ["οδοσ"])
 
 
 def test_no_text_of_a_caller_becomes_sql() -> None:

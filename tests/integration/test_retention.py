@@ -1,0 +1,139 @@
+"""Where a tenant's events end: every way to read them stops at the same microsecond, that of the limits as they are now."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector import query, search, summary
+from collector.event import COLUMNS, event_of
+from collector.query import DAY_US, Search, Statement
+from collector.store import Store
+from collector.tenants import Tenant
+from tests.integration.conftest import Home
+from tests.support.collector import ADMIN_TOKEN, Collector
+from tests.support.events import body, named
+from tests.support.records import NOW_NS
+
+pytestmark = pytest.mark.engine
+
+NOW = NOW_NS // 1000
+DAYS = 20
+"""Of the rows' class of 30 days: the engine keeps them, so that it is the reads that have to hide them."""
+OLDEST = NOW - DAYS * DAY_US
+EVENTS = {"after": OLDEST + 1, "on": OLDEST, "before": OLDEST - 1, "long before": OLDEST - 6 * DAY_US, "new": NOW}
+
+
+class Reader:
+    """The ways to read, at a moment of a test's own."""
+
+    def __init__(self, store: Store, tenant_id: str, now_us: int, **values: str) -> None:
+        self.store = store
+        self.tenant_id = tenant_id
+        self.now_us = now_us
+        self.values = values
+
+    async def run(self, statement: Statement) -> list[tuple[Any, ...]]:
+        return await self.store.query(statement.sql, statement.params)
+
+    def parsed(self, **more: str) -> Search:
+        pairs = {**self.values, **more}.items()
+        return query.parse(pairs, tenant_id=self.tenant_id, retention_days=DAYS, now_us=self.now_us)
+
+    async def searched(self, **more: str) -> set[str]:
+        events, _, _ = await search.page(self.run, self.parsed(**more))
+        return {event.external_id for event in events}
+
+    async def paged(self, order: str) -> set[str]:
+        """By cursors, an event a page; all pages after the first as of now, the first a day ago."""
+        first = Reader(self.store, self.tenant_id, self.now_us - DAY_US, order=order, limit="1", **self.values).parsed()
+        cursor = query.cursor_after(first, 0 if order == "asc" else self.now_us + DAY_US, "")
+        found: set[str] = set()
+        while True:
+            asked = self.parsed(order=order, limit="1", cursor=cursor)
+            events, has_more, _ = await search.page(self.run, asked)
+            found |= {event.external_id for event in events}
+            if not has_more:
+                return found
+            cursor = query.cursor_after(asked, events[-1].time_us, events[-1].external_id)
+
+    async def counted(self) -> int:
+        return (await search.total_of(self.run, self.parsed(), 0, True, None))[0]
+
+    async def summed(self) -> int:
+        return summary.event_sums(await self.run(summary.events_of(self.parsed()))).count
+
+    async def named(self) -> set[str]:
+        found = set()
+        for name in EVENTS:
+            asked = query.event_of_id(self.tenant_id, name, COLUMNS, retention_days=DAYS, now_us=self.now_us)
+            found |= {event_of(row).external_id for row in await self.run(asked)}
+        return found
+
+
+@pytest.mark.parametrize(
+    ("later_us", "shown"),
+    [
+        (-1, {"before", "on", "after", "new"}),
+        (0, {"on", "after", "new"}),
+        (1, {"after", "new"}),
+        (2, {"new"}),
+    ],
+)
+@pytest.mark.parametrize(
+    "values", [{}, {"start_time": "1970-01-01"}, {"start_time": "0", "end_time": "2299-01-01"}, {"q": "word"}]
+)
+def test_every_way_to_read_ends_at_the_same_microsecond(
+    embedded: Home, owner: Tenant, later_us: int, shown: set[str], values: dict[str, str]
+) -> None:
+    async def run() -> None:
+        async with embedded.store() as store:
+            columns = ("tenant_id", "external_id", "timestamp", "message", "severity", "retention_days")
+            rows = [(owner.tenant_id, name, time_us, "a word", "info", 30) for name, time_us in EVENTS.items()]
+            await store.insert("events", columns, rows)
+            reader = Reader(store, owner.tenant_id, NOW + later_us, **values)
+            assert await reader.searched() == shown
+            assert await reader.searched(format="ndjson", limit="10000") == shown
+            assert await reader.searched(order="asc") == shown
+            assert await reader.paged("desc") == shown
+            assert await reader.paged("asc") == shown
+            assert await reader.counted() == len(shown)
+            assert await reader.summed() == len(shown)
+            assert await reader.named() == shown
+
+    asyncio.run(run())
+
+
+def test_a_retention_that_was_shortened_hides_what_is_beyond_it_everywhere_at_once(tmp_path: Path) -> None:
+    day_s = 86_400
+    with Collector(tmp_path) as collector:
+        key = collector.new_tenant("shortened", slug="shortened", limits={"retention_days": 30})
+        events = [named(timestamp=time.time() - age * day_s, title=f"{age} days old") for age in (1, 6.5, 7.5, 13, 25)]
+        sent = {"Content-Type": "application/json"}
+        answer = collector.request(
+            "POST", "/api/v1/ingestion/events/batch", key=key, body=body({"events": events}), headers=sent
+        )
+        assert answer.body["successful_count"] == 5, answer
+        first = collector.search(key, limit=1)
+        assert first["total_count"] == 5
+        change = body({"limits": {"retention_days": 7}})
+        headers = {"X-Admin-Token": ADMIN_TOKEN}
+        assert collector.request("PATCH", "/api/v1/tenants/shortened", body=change, headers=headers).status == 200
+        kept = {said["event_id"] for said in events[:2]}
+        assert {found["id"] for found in collector.search(key)["events"]} == kept
+        assert {found["id"] for found in collector.search(key, start_time="-30d")["events"]} == kept
+        assert [collector.search(key, limit=1, **page)["total_count"] for page in ({}, {"offset": 1})] == [2, 2]
+        rest = collector.search(key, limit=1, cursor=first["next_cursor"])
+        assert ({found["id"] for found in rest["events"]}, rest["total_count"], rest["has_more"]) == (
+            {events[1]["event_id"]}, 2, False,
+        )  # fmt: skip
+        lines = collector.request("GET", "/api/v1/ingestion/events/search", key=key, query={"format": "ndjson"}).body
+        assert {json.loads(line)["id"] for line in lines.splitlines()} == kept
+        assert collector.request("GET", "/api/v1/ingestion/stats", key=key).body["events"]["count"] == 2
+        statuses = [collector.request("GET", f"/api/v1/ingestion/events/{e['event_id']}", key=key).status for e in events]
+        assert statuses == [200, 200, 404, 404, 404]
