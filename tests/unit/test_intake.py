@@ -109,3 +109,76 @@ def test_what_was_held_is_given_back_also_after_an_error() -> None:
             assert await taken(door, Chunks(b"x" * 50)) == b"x" * 50
 
     asyncio.run(run())
+
+
+class Gate:
+    """A body whose only piece comes when the test says so."""
+
+    def __init__(self, size: int) -> None:
+        self.come = asyncio.Event()
+        self._chunks = [b"x" * size]
+
+    async def readany(self) -> bytes:
+        await self.come.wait()
+        return self._chunks.pop(0) if self._chunks else b""
+
+
+def test_a_body_for_which_its_tenant_has_no_room_waits_unread_and_in_turn() -> None:
+    async def run() -> None:
+        door = an_intake()  # half of 100 for a tenant, a body counts twice
+        streams = [Gate(size) for size in (20, 10, 5, 5)]
+        done: list[int] = []
+
+        async def one(number: int, stream: Gate) -> None:
+            size = (20, 10, 5, 5)[number]
+            async with door.body(stream, announced=size, limit=80, tenant_id="a") as body:
+                assert len(body) == size
+                done.append(number)
+
+        tasks = [asyncio.create_task(one(number, stream)) for number, stream in enumerate(streams)]
+        for stream in streams[1:]:
+            stream.come.set()
+        other = Chunks(b"y" * 20)
+        async with door.body(other, announced=20, limit=80, tenant_id="b"):
+            assert done == []  # 20 twice is held, 10 twice is too much, and those behind do not overtake it
+        streams[0].come.set()
+        await asyncio.gather(*tasks)
+        assert done == [0, 1, 2, 3]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2])
+def test_who_goes_away_at_the_door_leaves_it_to_the_next(gone: int) -> None:
+    async def run() -> None:
+        door = an_intake()
+        streams = [Gate(25) for _ in range(3)]
+        tasks = [asyncio.create_task(taken(door, stream, announced=25)) for stream in streams]
+        await asyncio.sleep(0)
+        tasks[gone].cancel()
+        await asyncio.sleep(0)
+        for stream in streams:
+            stream.come.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [isinstance(result, bytes) for result in results] == [number != gone for number in range(3)]
+        assert await taken(door, Chunks(b"x" * 25), announced=25) == b"x" * 25
+
+    asyncio.run(run())
+
+
+def test_who_waits_at_the_door_for_too_long_is_sent_away_and_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "PATIENCE_S", 0.01)
+
+    async def run() -> None:
+        door = an_intake()
+        first, second = Gate(25), Chunks(b"z" * 25)
+        held = asyncio.create_task(taken(door, first, announced=25))
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull):
+            await taken(door, second, announced=25)
+        assert second.read == 0
+        first.come.set()
+        assert len(await held) == 25
+        assert await taken(door, second, announced=25) == b"z" * 25
+
+    asyncio.run(run())
