@@ -15,12 +15,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 import yaml
 
 _EXPRESSION = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _SECRET_ENDINGS = ("password", "token", "api_key")
+
+MAX_VALUES = 1_000_000
+"""In one file: thousands of tenants, each with keys and limits, are far below it."""
 
 Tree = TypeVar("Tree", bound=msgspec.Struct)
 
@@ -49,9 +53,15 @@ def parse(kind: type[Tree], text: str, *, where: str, env: Mapping[str, str], ru
     """
     try:
         data = yaml.safe_load(text)
+    except RecursionError:
+        raise SettingsError(f"{where}: not usable YAML: it is nested too deeply") from None
     except yaml.YAMLError as error:
         raise SettingsError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        # The library's own slip: a value that only looks like a date or a number, or a tag that does not fit.
+        raise SettingsError(f"{where}: not YAML: {' '.join(str(error).split())}; write such a value in quotes") from None
     faults: list[str] = []
+    _check_size(data, where)
     checked = _checked(kind, _expand({} if data is None else data, "", env, faults), "", faults)
     if not faults:
         try:
@@ -90,6 +100,29 @@ def read_secret(path: str, field: str) -> str:
     if not secret:
         raise SettingsError(f"{field}: {path} is empty; write the secret into it, or take the setting out")
     return secret
+
+
+def _check_size(data: Any, where: str) -> None:
+    """Raises SettingsError for a tree beyond `MAX_VALUES`. A few lines of aliases can stand for more than any memory holds,
+    or for a tree that has no end."""
+    count, left = 0, [data]
+    while left:
+        value = left.pop()
+        count += 1
+        if count > MAX_VALUES:
+            raise SettingsError(f"{where}: has more than {MAX_VALUES} values, aliases counted each time; write fewer")
+        if isinstance(value, dict):
+            left.extend(value.values())
+        elif isinstance(value, (list, tuple, set)):
+            left.extend(value)
+
+
+def url_of(text: str) -> SplitResult:
+    """The parts of a URL; of a text that cannot be one, the parts of an empty one."""
+    try:
+        return urlsplit(text)
+    except ValueError:  # brackets that are no IPv6 address, for instance
+        return urlsplit("")
 
 
 def _expand(value: Any, at: str, env: Mapping[str, str], faults: list[str]) -> Any:

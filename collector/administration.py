@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from agent import wire
 from collector import keys, tenants
 from collector.config import Limits
 from collector.errors import BadRequest, Conflict, FieldError, Forbidden, Invalid, NotFound, invalid, sentence, shown
@@ -82,7 +83,7 @@ Body = TypeVar("Body", bound=msgspec.Struct)
 def read(body: bytes, kind: type[Body]) -> Body:
     """A request's body. Raises BadRequest (not JSON), Invalid (names the field)."""
     try:
-        return msgspec.json.decode(body or b"{}", type=kind)
+        return wire.decoded(msgspec.json.Decoder(kind).decode, body or b"{}")
     except msgspec.ValidationError as error:
         name, said = _fault(str(error))
         fault = FieldError(name or "body", said, suggestion=f"there are {', '.join(kind.__struct_fields__)}")
