@@ -21,6 +21,7 @@ import msgspec
 import yaml
 
 _EXPRESSION = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 _SECRET_ENDINGS = ("password", "token", "api_key")
 
 MAX_VALUES = 1_000_000
@@ -86,7 +87,7 @@ def read_text(path: str | Path) -> str:
     """The configuration file's text. Raises SettingsError."""
     try:
         return Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # what is not UTF-8 and, in a path, NUL
         raise SettingsError(f"{path}: cannot be read: {_reason(error)}; name a readable file with --config") from None
 
 
@@ -94,7 +95,7 @@ def read_secret(path: str, field: str) -> str:
     """The text of a secret file, without white space around it. Raises SettingsError; never quotes what is in it."""
     try:
         text = Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # what is not UTF-8 and, in a path, NUL
         raise SettingsError(f"{field}: {path} cannot be read: {_reason(error)}; check the path and its mode") from None
     secret = text.strip()
     if not secret:
@@ -127,11 +128,11 @@ def url_of(text: str) -> SplitResult:
 
 def _expand(value: Any, at: str, env: Mapping[str, str], faults: list[str]) -> Any:
     if isinstance(value, dict):
-        return {key: _expand(item, _join(at, key), env, faults) for key, item in value.items()}
+        return {_text(key, at, faults): _expand(item, _join(at, key), env, faults) for key, item in value.items()}
     if isinstance(value, list):
         return [_expand(item, f"{at}[{n}]", env, faults) for n, item in enumerate(value)]
     if not isinstance(value, str) or "${" not in value:
-        return value
+        return _text(value, at, faults)
 
     def found(match: re.Match[str]) -> str:
         name, default = match.group(1), match.group(2)
@@ -141,7 +142,15 @@ def _expand(value: Any, at: str, env: Mapping[str, str], faults: list[str]) -> A
             faults.append(f"{at}: the environment variable {name} is not set; set it, or give a default: ${{{name}:-value}}")
         return env.get(name, default or "")
 
-    return _Expanded(_EXPRESSION.sub(found, value))
+    return _Expanded(_text(_EXPRESSION.sub(found, value), at, faults))
+
+
+def _text(value: Any, at: str, faults: list[str]) -> Any:
+    """``value``, noted as a fault if it is a text that cannot be written down, or be a path."""
+    if isinstance(value, str) and _UNWRITABLE.search(value):
+        faults.append(f"{at or 'the file'}: has a NUL or half of a surrogate pair in a text; take it out")
+        return ""
+    return value
 
 
 def _checked(kind: type[msgspec.Struct], data: Any, at: str, faults: list[str]) -> Any:
@@ -177,11 +186,20 @@ def _value(kind: Any, value: Any, place: str, faults: list[str]) -> Any:
     try:
         if isinstance(value, _Expanded):
             return msgspec.convert(str(value), kind, strict=False)
-        return msgspec.convert(value, kind)
+        return msgspec.convert(_plain(value), kind)
     except msgspec.ValidationError as error:
         quoted = "" if place.endswith(_SECRET_ENDINGS) else f" (the value is {value!r})"
         faults.append(f"{place}: {_lower(str(error))}{quoted}{_choices(kind)}")
         return None
+
+
+def _plain(value: Any) -> Any:
+    """With texts that are nothing but texts inside: msgspec writes no others down, such as labels into a record."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, _Expanded) else value
 
 
 def _join(at: str, key: object) -> str:
@@ -206,4 +224,4 @@ def _yaml_name(value: object) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8 text"
+    return (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
