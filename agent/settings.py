@@ -224,4 +224,10 @@ def _yaml_name(value: object) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+    return (
+        (error.strerror or str(error))
+        if isinstance(error, OSError)
+        else "it is not UTF-8 text"
+        if isinstance(error, UnicodeDecodeError)
+        else str(error)
+    )

@@ -3,7 +3,7 @@
 - What cannot be read as HTTP (a bad request line, bad or too large headers, two lengths) never reaches a handler; it gets
   the same envelope as every other error. The library would log it with the bytes that were sent, keys among them.
 - A connection on which no whole request arrived for ``header_timeout_s`` is closed: half a request costs nothing for long.
-- What the library refuses by itself before the middlewares (an ``Expect`` that it does not know) gets the envelope, too.
+- So does an ``Expect`` that nobody can meet.
 """
 
 from __future__ import annotations
@@ -80,11 +80,14 @@ class _Connection(web.RequestHandler):
 async def _enveloped(
     handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], request: web.BaseRequest
 ) -> web.StreamResponse:
+    expected = request.headers.get(hdrs.EXPECT, "100-continue").lower()
+    if expected != "100-continue":  # the library would put what was sent into a text, and fail where it is no UTF-8
+        message = f"Expect: {shown(expected)!r} cannot be met; send the request without this header"
+        return respond(Reply(417, Body("bad_request", message)))
     try:
         return await handler(request)
     except web.HTTPException as error:
-        message = f"{error.reason}: send the request without its Expect header" if error.status == 417 else error.reason
-        return respond(Reply(error.status, Body(HTTP_CODES.get(error.status, "bad_request"), message)))
+        return respond(Reply(error.status, Body(HTTP_CODES.get(error.status, "bad_request"), error.reason)))
 
 
 def _sentence(message: str | None) -> str:

@@ -86,7 +86,9 @@ def test_any_payload_behind_a_right_checksum_is_recovered_or_passed_over(records
         identity.agrees(state, 10, lambda position, crc: False)
 
 
-@given(st.lists(st.one_of(mutated(SEGMENT), BEHIND_CHECKSUM, st.just(SEGMENT)), min_size=1, max_size=3), st.sampled_from((0, 1, 5)))
+@given(
+    st.lists(st.one_of(mutated(SEGMENT), BEHIND_CHECKSUM, st.just(SEGMENT)), min_size=1, max_size=3), st.sampled_from((0, 1, 5))
+)
 @examples(120)
 def test_a_spool_of_any_segments_opens_or_says_why_and_takes_new_records(
     tmp_path_factory: pytest.TempPathFactory, segments: list[bytes], gap: int
@@ -221,7 +223,10 @@ LINES = b"one\ntwo\r\nthree"
 
 
 @given(
-    st.lists(st.tuples(st.integers(-(1 << 40), 1 << 40), st.sampled_from(("rejected", "expired", "x")), st.text(max_size=5)), max_size=4),
+    st.lists(
+        st.tuples(st.integers(-(1 << 40), 1 << 40), st.sampled_from(("rejected", "expired", "x")), st.text(max_size=5)),
+        max_size=4,
+    ),
     st.sampled_from(("mixed", "rejected", "accepted")),
 )
 @examples(80)

@@ -37,7 +37,14 @@ PLAIN, FULL = body(event()), body(full())
 BATCH = body({"events": [event(), full()], "batch_id": "b", "source_application": "shop"})
 NDJSON = PLAIN + b"\n" + FULL + b"\n\n"
 ADMIN_BODIES = (
-    body({"name": "Blue", "slug": "blue", "contact_email": "a@example.com", "limits": {"retention_days": 3, "on_limit": "refuse"}}),
+    body(
+        {
+            "name": "Blue",
+            "slug": "blue",
+            "contact_email": "a@example.com",
+            "limits": {"retention_days": 3, "on_limit": "refuse"},
+        }
+    ),
     body({"name": "Blue", "rate_limit_per_minute": 3, "rate_limit_burst": 5, "max_events_per_month": 7, "disabled": True}),
     body({"name": "agents", "scopes": ["ingest", "search"], "expires": "2031-01-31T00:00:00Z"}),
     body({"overlap_s": 86400.5}),
@@ -89,9 +96,7 @@ def batch(data: bytes, media: str) -> None:
     for one in found.events:
         written(one)
     verdicts = dict.fromkeys(found.firsts, Verdict("accepted"))
-    told = batches.answer(
-        found, verdicts, batch_id="x", now_us=RULES.now_us, limited=None, failures_only=False, dry_run=False
-    )
+    told = batches.answer(found, verdicts, batch_id="x", now_us=RULES.now_us, limited=None, failures_only=False, dry_run=False)
     msgspec.json.encode(told)
 
 
@@ -150,10 +155,16 @@ def test_streams_one_after_the_other_are_one_body(parts: list[bytes], encoding: 
         assert taken(lambda: bodies.unpacked(packed + b"?" * garbage, encoding, most=MOST)) is None
 
 
-_ESCAPES = re.compile(rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.S)
+_ESCAPES = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.S
+)
 
 
-@given(st.lists(st.sampled_from([b"\\", b"\\\\", b"\\ud83d", b"\\uDE00", b"\\udbff", b"\\uE000", b"ud800", b"d8", b'"', b"\\n", b"x"])))
+@given(
+    st.lists(
+        st.sampled_from([b"\\", b"\\\\", b"\\ud83d", b"\\uDE00", b"\\udbff", b"\\uE000", b"ud800", b"d8", b'"', b"\\n", b"x"])
+    )
+)
 @examples(500)
 def test_halves_of_pairs_are_mended_and_nothing_else_is_touched(pieces: list[bytes]) -> None:
     data = b"".join(pieces)

@@ -82,10 +82,20 @@ def _text(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-@given(st.one_of(mutated(CURSOR.encode(), FOREIGN.encode()).map(lambda raw: raw.decode("utf-8", "surrogateescape")),
-                 mutated(base64.urlsafe_b64decode(CURSOR + "==")).map(_text)))
+@given(
+    st.one_of(
+        mutated(CURSOR.encode(), FOREIGN.encode()).map(lambda raw: raw.decode("utf-8", "surrogateescape")),
+        mutated(base64.urlsafe_b64decode(CURSOR + "==")).map(_text),
+    )
+)
 @examples(600)
-@example(_text(base64.urlsafe_b64decode(CURSOR + "==")[:1].replace(b"\x96", b"\x97") + base64.urlsafe_b64decode(CURSOR + "==")[1:] + MSGPACK_BOMBS[0][:2500]))
+@example(
+    _text(
+        base64.urlsafe_b64decode(CURSOR + "==")[:1].replace(b"\x96", b"\x97")
+        + base64.urlsafe_b64decode(CURSOR + "==")[1:]
+        + MSGPACK_BOMBS[0][:2500]
+    )
+)
 def test_any_cursor_goes_on_with_this_query_or_is_refused(cursor: str) -> None:
     found = parsed([("cursor", cursor)])
     if found is not None:

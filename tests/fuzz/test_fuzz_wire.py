@@ -84,9 +84,12 @@ def test_any_header_behind_a_right_checksum_is_opened_or_refused(head: bytes, ra
     opened(sealed(head, zstd.compress(raw), version=version))
 
 
-@given(st.sampled_from(((wire.LOSS, LOSSES_RAW), (wire.HEARTBEAT, HEARTBEAT_RAW))).flatmap(
-    lambda kind: st.tuples(st.just(kind[0]), mutated(kind[1]))
-), st.integers(0, 3))
+@given(
+    st.sampled_from(((wire.LOSS, LOSSES_RAW), (wire.HEARTBEAT, HEARTBEAT_RAW))).flatmap(
+        lambda kind: st.tuples(st.just(kind[0]), mutated(kind[1]))
+    ),
+    st.integers(0, 3),
+)
 @examples(700)
 @example((wire.HEARTBEAT, b"\x91\xa1\xff"), 0)
 @example((wire.LOSS, b"\x91" * 5000), 0)
@@ -96,7 +99,10 @@ def test_any_payload_of_losses_or_of_a_heartbeat_is_opened_or_refused(kind: tupl
     opened(sealed(msgspec.msgpack.encode(said), zstd.compress(raw)))
 
 
-@given(mutated(zstd.compress(LINES), zstd.compress(b"\0" * (4 << 20)), b"\x28\xb5\x2f\xfd\xe0" + b"\xff" * 8), st.integers(0, 5 << 20))
+@given(
+    mutated(zstd.compress(LINES), zstd.compress(b"\0" * (4 << 20)), b"\x28\xb5\x2f\xfd\xe0" + b"\xff" * 8),
+    st.integers(0, 5 << 20),
+)
 @examples(250)
 def test_a_frame_that_lies_about_its_size_is_refused_and_nothing_inflates_beyond_the_header(frame: bytes, size: int) -> None:
     opened(sealed(msgspec.msgpack.encode(header(LINES, raw_bytes=size)), frame))
@@ -112,7 +118,9 @@ def test_any_packed_offsets_are_taken_or_refused(packed: bytes) -> None:
     st.fixed_dictionaries(
         {},
         optional={
-            **{name: st.integers(-(1 << 63), (1 << 64) - 1) for name in ("kind", "base_offset", "events", "raw_bytes", "flags")},
+            **{
+                name: st.integers(-(1 << 63), (1 << 64) - 1) for name in ("kind", "base_offset", "events", "raw_bytes", "flags")
+            },
             **{name: st.integers(-(1 << 63), (1 << 64) - 1) for name in ("observed_ns", "source_from", "source_to")},
             **{name: st.text(max_size=20) for name in ("record_id", "file_id", "path", "service", "format", "agent", "scope")},
             "labels": st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),

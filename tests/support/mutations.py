@@ -70,7 +70,9 @@ _steps = st.lists(
         st.tuples(st.just("insert"), _places, st.binary(min_size=1, max_size=12)),
         st.tuples(st.just("double"), _places, st.integers(1, 64)),
         st.tuples(st.just("splice"), _places, _places),
-        st.tuples(st.just("number"), _places, st.tuples(st.sampled_from(NUMBERS), st.sampled_from((1, 2, 4, 8)), st.booleans())),
+        st.tuples(
+            st.just("number"), _places, st.tuples(st.sampled_from(NUMBERS), st.sampled_from((1, 2, 4, 8)), st.booleans())
+        ),
         st.tuples(st.just("bomb"), _places, _places),
     ),
     min_size=1,
