@@ -63,6 +63,8 @@ class _Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """What happened outside of every handler: an answer, after which the connection is closed."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the caller went away: nobody is left to be answered
         if status >= 500:
             log.error("a request failed outside of its handler: %s", exc, exc_info=exc)
             reply = answer_of(exc or RuntimeError("unknown"))

@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent import identity, retry, segment, status, wire
-from agent.codec import compress
+from agent.codec import ZstdError, compress
 from agent.deadletter import DeadLetters, Quarantine
 from agent.errors import AgentError
 from agent.ledger import Ledger
@@ -45,9 +45,14 @@ BEHIND_CHECKSUM = st.one_of(
 )
 EXPECTED = {"r1": 3, "r2": 1}
 ANSWER = msgspec.json.encode(
-    wire.Answer("t", (wire.RecordOutcome("r1", "mixed", 1, 1, 0, 1, "", (wire.EventOutcome(0, "rejected", "x"),)),
-                      wire.RecordOutcome("r2", "accepted", 1)))
-)  # fmt: skip
+    wire.Answer(
+        "t",
+        (
+            wire.RecordOutcome("r1", "mixed", 1, 1, 0, 1, "", (wire.EventOutcome(0, "rejected", "x"),)),
+            wire.RecordOutcome("r2", "accepted", 1),
+        ),
+    )
+)
 REFUSAL = json.dumps({"error": {"code": "rate_limited", "message": "wait"}}).encode()
 
 
@@ -114,20 +119,32 @@ def test_a_spool_of_any_segments_opens_or_says_why_and_takes_new_records(
 
 @given(
     st.one_of(mutated(ANSWER, REFUSAL, b"<html>502</html>", bombs=JSON_BOMBS), st.binary(max_size=40)),
-    st.one_of(st.sampled_from((200, 200, 200, 201, 204, 301, 400, 401, 403, 404, 413, 422, 429, 500, 503)), st.integers(0, 999)),
+    st.one_of(
+        st.sampled_from((200, 200, 200, 201, 204, 301, 400, 401, 403, 404, 413, 422, 429, 500, 503)), st.integers(0, 999)
+    ),
     st.fixed_dictionaries(
         {"Content-Type": st.sampled_from((wire.ANSWER_TYPE, "application/json", "text/html", "", f"{wire.ANSWER_TYPE}; a=b"))},
         optional={
             name: st.one_of(
                 st.text(max_size=30),
-                st.sampled_from(("9" * 400, "-1", "1.5", "Mon, 01 Jan 2024 00:00:00 +99999999999999", "Mon, 01 Jan 0001 00:00:00",
-                                 "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 -2359", "٣")),
+                st.sampled_from(
+                    (
+                        "9" * 400,
+                        "-1",
+                        "1.5",
+                        "Mon, 01 Jan 2024 00:00:00 +99999999999999",
+                        "Mon, 01 Jan 0001 00:00:00",
+                        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+                        "Fri, 31 Dec 9999 23:59:59 -2359",
+                        "٣",
+                    )
+                ),
             )
             for name in ("Retry-After", "Date")
         },
     ),
     st.sampled_from(("", "t", "u")),
-)  # fmt: skip
+)
 @examples(700)
 @example(b'{"tenant_id":"\xff"}', 200, {"Content-Type": wire.ANSWER_TYPE}, "t")
 @example(b'{"x":' + b"[" * 5000, 200, {"Content-Type": wire.ANSWER_TYPE}, "t")
@@ -175,7 +192,7 @@ def test_whatever_answers_on_the_status_socket_is_a_status_or_an_error_in_words(
 ANSWERS = (
     b"HTTP/1.1 200 OK\r\nContent-Type: " + wire.ANSWER_TYPE.encode() + b"\r\nContent-Length: %d\r\n\r\n" % len(ANSWER) + ANSWER,
     b"HTTP/1.1 503 Away\r\nRetry-After: 3\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" + REFUSAL,
-    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Encoding: gzip\r\nContent-Type: text/html\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Encoding: gzip\r\nContent-Type: text/html\r\n\r\n5\r\nhello\r\n0\r\n\r\n",  # noqa: E501
     b"HTTP/1.1 302 Found\r\nLocation: http://[\r\nSet-Cookie: a=\x01; expires=never\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200\r\n\r\n",
 )
@@ -205,9 +222,16 @@ async def _asked(state: Path, answers: list[bytes]) -> list[retry.Decision]:
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
         shipper = Shipper(
-            Any, Ledger(), state, url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", api_key="k", ca_file="",
-            in_flight=1, run_bytes=1 << 20, request_timeout_s=20,
-        )  # type: ignore[arg-type]  # fmt: skip
+            Any,
+            Ledger(),
+            state,
+            url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}",
+            api_key="k",
+            ca_file="",
+            in_flight=1,
+            run_bytes=1 << 20,
+            request_timeout_s=20,
+        )  # type: ignore[arg-type]
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
             return [await shipper._post(session, (_entry(FIRST[1]),), replay=False) for _ in answers]
 
@@ -254,9 +278,16 @@ def test_a_damaged_record_in_the_quarantine_stays_there_and_ends_nothing(
     path.write_bytes(data)
     assert Quarantine(state).records() == [path]
     shipper = Shipper(
-        Any, Ledger(), state, url="http://127.0.0.1:1", api_key="k", ca_file="", in_flight=1, run_bytes=1 << 20,
+        Any,
+        Ledger(),
+        state,
+        url="http://127.0.0.1:1",
+        api_key="k",
+        ca_file="",
+        in_flight=1,
+        run_bytes=1 << 20,
         request_timeout_s=20,
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # type: ignore[arg-type]
 
     async def delivered(session: object, entries: tuple[Any, ...], *, replay: bool) -> retry.Decision:
         outcome = wire.RecordOutcome(entries[0].header.record_id, "rejected", rejected=entries[0].header.events)
@@ -265,5 +296,5 @@ def test_a_damaged_record_in_the_quarantine_stays_there_and_ends_nothing(
     shipper._post = delivered  # type: ignore[assignment]
     try:
         asyncio.run(shipper._retry_one(None, path))  # type: ignore[arg-type]
-    except (OSError, wire.BadRecord):
+    except (OSError, wire.BadRecord, ZstdError):  # what the loop around it takes
         assert path.exists()

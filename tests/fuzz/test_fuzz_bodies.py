@@ -55,9 +55,23 @@ JSON = st.recursive(
     max_leaves=12,
 )
 PLACES = (
-    "event_id", "event_type", "title", "message", "severity", "source", "context", "metrics", "error_details", "attributes",
-    "payload", "metadata", "timestamp", "trace_id", "span_id", "unknown",
-)  # fmt: skip
+    "event_id",
+    "event_type",
+    "title",
+    "message",
+    "severity",
+    "source",
+    "context",
+    "metrics",
+    "error_details",
+    "attributes",
+    "payload",
+    "metadata",
+    "timestamp",
+    "trace_id",
+    "span_id",
+    "unknown",
+)
 
 
 def mint(index: int) -> tuple[str, bool]:
@@ -133,12 +147,19 @@ def test_a_damaged_batch_has_an_outcome_for_each_event_or_a_reason(data: bytes, 
 
 @given(
     mutated(
-        gzip.compress(BATCH), gzip.compress(BATCH) * 3, zlib.compress(BATCH), zlib.compress(BATCH)[2:-4], zstd.compress(BATCH),
-        zstd.compress(BATCH) + zstd.compress(b""), gzip.compress(b"\0" * (4 << 20)), zstd.compress(b"\0" * (4 << 20)),
-        b"\x50\x2a\x4d\x18\x04\0\0\0abcd" + zstd.compress(BATCH), b"\x28\xb5\x2f\xfd\xe0" + b"\xff" * 8,
+        gzip.compress(BATCH),
+        gzip.compress(BATCH) * 3,
+        zlib.compress(BATCH),
+        zlib.compress(BATCH)[2:-4],
+        zstd.compress(BATCH),
+        zstd.compress(BATCH) + zstd.compress(b""),
+        gzip.compress(b"\0" * (4 << 20)),
+        zstd.compress(b"\0" * (4 << 20)),
+        b"\x50\x2a\x4d\x18\x04\0\0\0abcd" + zstd.compress(BATCH),
+        b"\x28\xb5\x2f\xfd\xe0" + b"\xff" * 8,
     ),
     st.one_of(st.sampled_from((*bodies.ENCODINGS, "x-gzip", "GZIP ", "br", "gzip, gzip")), st.text(max_size=8)),
-)  # fmt: skip
+)
 @examples(500)
 def test_a_packed_body_is_unpacked_within_its_bound_or_refused(data: bytes, encoding: str) -> None:
     found = taken(lambda: bodies.unpacked(data, encoding, most=MOST))

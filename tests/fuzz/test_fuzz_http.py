@@ -44,10 +44,25 @@ MORE_MEMORY_BYTES = 600 << 20
 """What all of this may take beyond what the process had before: bodies, batches, the engine's own caches."""
 ENGINE = re.compile(rb"DB::|Code: \d+|clickhouse|chdb|Traceback|site-packages", re.IGNORECASE)
 PATHS = (
-    EVENTS, f"{EVENTS}/batch", f"{EVENTS}/search", f"{EVENTS}/types", f"{EVENTS}/x", wire.BLOCKS_PATH, "/api/v1/ingestion/stats",
-    "/api/v1/ingestion/outcomes", "/api/v1/ingestion/agents", "/api/v1/ingestion/health", "/api/v1/tenants", "/api/v1/tenants/fuzz",
-    "/api/v1/tenants/fuzz/keys", "/api/v1/auth/register/tenant", "/api/v1/openapi.json", "/healthz", "/", "/nothing",
-)  # fmt: skip
+    EVENTS,
+    f"{EVENTS}/batch",
+    f"{EVENTS}/search",
+    f"{EVENTS}/types",
+    f"{EVENTS}/x",
+    wire.BLOCKS_PATH,
+    "/api/v1/ingestion/stats",
+    "/api/v1/ingestion/outcomes",
+    "/api/v1/ingestion/agents",
+    "/api/v1/ingestion/health",
+    "/api/v1/tenants",
+    "/api/v1/tenants/fuzz",
+    "/api/v1/tenants/fuzz/keys",
+    "/api/v1/auth/register/tenant",
+    "/api/v1/openapi.json",
+    "/healthz",
+    "/",
+    "/nothing",
+)
 BATCH = body({"events": [event(), full()]})
 LINES = b"a line\nanother\n"
 
@@ -198,14 +213,63 @@ def test_any_run_of_an_agent_has_an_answer(fuzzed: Fuzzed, run: bytes, replay: s
 
 
 SEARCH_NAMES = (
-    "start_time", "end_time", "event_type", "severity", "min_severity", "service", "source", "endpoint", "user_id", "method",
-    "status_code", "host", "tags", "attr.region", "q", "event_id", "limit", "offset", "cursor", "order", "format",
-)  # fmt: skip
+    "start_time",
+    "end_time",
+    "event_type",
+    "severity",
+    "min_severity",
+    "service",
+    "source",
+    "endpoint",
+    "user_id",
+    "method",
+    "status_code",
+    "host",
+    "tags",
+    "attr.region",
+    "q",
+    "event_id",
+    "limit",
+    "offset",
+    "cursor",
+    "order",
+    "format",
+)
 VALUE = st.one_of(
-    st.text(max_size=12), st.binary(max_size=12),
-    st.sampled_from(("", ",", "-15m", "now", "0001-01-01", "9999-12-31T23:59:59Z", "9" * 19, "5xx", "100-599", "asc", "ndjson", "10000",
-                     "'", "\\", "\\'", "\\N", "\0", "\t", "\n", "a\\0b", "{x:String}", "%s", "é" * 9, "x" * 3000, "[]", "']", "NULL")),
-)  # fmt: skip
+    st.text(max_size=12),
+    st.binary(max_size=12),
+    st.sampled_from(
+        (
+            "",
+            ",",
+            "-15m",
+            "now",
+            "0001-01-01",
+            "9999-12-31T23:59:59Z",
+            "9" * 19,
+            "5xx",
+            "100-599",
+            "asc",
+            "ndjson",
+            "10000",
+            "'",
+            "\\",
+            "\\'",
+            "\\N",
+            "\0",
+            "\t",
+            "\n",
+            "a\\0b",
+            "{x:String}",
+            "%s",
+            "é" * 9,
+            "x" * 3000,
+            "[]",
+            "']",
+            "NULL",
+        )
+    ),
+)
 QUERY = st.lists(st.tuples(st.one_of(st.sampled_from(SEARCH_NAMES), st.text(max_size=8)), VALUE), max_size=4)
 
 
@@ -248,11 +312,24 @@ def test_a_cursor_that_a_caller_made_up_shows_its_own_events_at_most(
     assert status in (200, 422)
 
 
-@given(st.sampled_from(("GET", "DELETE", "PATCH", "POST", "HEAD", "PUT", "OPTIONS", "TRACE")),
-       st.sampled_from(("/api/v1/ingestion/events/{}", "/api/v1/tenants/{}", "/api/v1/tenants/fuzz/keys/{}", "/api/v1/tenants/fuzz/keys/{}/rotate", "/{}")),
-       st.one_of(st.text(max_size=20).map(lambda text: quote(text, safe="")), st.binary(max_size=9).map(lambda raw: quote(raw, safe="")),
-                 st.text(alphabet="%./;?#*~+$&'(),:=@!aF0", max_size=20).map(printable)),
-       st.booleans())  # fmt: skip
+@given(
+    st.sampled_from(("GET", "DELETE", "PATCH", "POST", "HEAD", "PUT", "OPTIONS", "TRACE")),
+    st.sampled_from(
+        (
+            "/api/v1/ingestion/events/{}",
+            "/api/v1/tenants/{}",
+            "/api/v1/tenants/fuzz/keys/{}",
+            "/api/v1/tenants/fuzz/keys/{}/rotate",
+            "/{}",
+        )
+    ),
+    st.one_of(
+        st.text(max_size=20).map(lambda text: quote(text, safe="")),
+        st.binary(max_size=9).map(lambda raw: quote(raw, safe="")),
+        st.text(alphabet="%./;?#*~+$&'(),:=@!aF0", max_size=20).map(printable),
+    ),
+    st.booleans(),
+)
 @examples(200)
 @example("GET", "/api/v1/ingestion/events/{}", "%ff", False)
 @example("GET", "/api/v1/ingestion/events/{}", "%ed%a0%80", False)
@@ -290,9 +367,25 @@ def test_any_body_of_an_administrator_has_an_answer(fuzzed: Fuzzed, sent: tuple[
 
 
 HEADER_NAMES = (
-    "X-API-Key", "Authorization", "X-Admin-Token", "X-Request-Id", "Accept", "Expect", "Content-Type", "Content-Encoding", "Cookie",
-    "Range", "If-None-Match", "Connection", "Upgrade", "Host", "Forwarded", wire.TENANT_HEADER, wire.REPLAY_HEADER, "X-Forwarded-For",
-)  # fmt: skip
+    "X-API-Key",
+    "Authorization",
+    "X-Admin-Token",
+    "X-Request-Id",
+    "Accept",
+    "Expect",
+    "Content-Type",
+    "Content-Encoding",
+    "Cookie",
+    "Range",
+    "If-None-Match",
+    "Connection",
+    "Upgrade",
+    "Host",
+    "Forwarded",
+    wire.TENANT_HEADER,
+    wire.REPLAY_HEADER,
+    "X-Forwarded-For",
+)
 
 
 @given(

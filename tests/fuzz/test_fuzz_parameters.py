@@ -28,14 +28,49 @@ METRICS = Metrics()
 ANY_TEXT = st.text(alphabet=st.characters(codec=None), max_size=30)
 VALUES = st.one_of(
     ANY_TEXT,
-    st.sampled_from((
-        "", ",", ",,,", "-15m", "-999999999w", "now", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "2026-W01-1",
-        "9" * 19, "0", "99999999999.999999", "5xx", "400-499", "499-400", "99", "asc", "DESC", "ndjson", "-1", "1e3", "١٢",
-        "error", "a,b", "x" * 5000, "\0", "a\udcffb", "' OR 1=1 --", "{tenant:String}", "%", "é" * 40, " ".join(map(str, range(40))),
-        "2026-01-31T08:00:00 01:00", "T", "20260131T080000Z", "24:00", "2026-02-30",
-    )),
+    st.sampled_from(
+        (
+            "",
+            ",",
+            ",,,",
+            "-15m",
+            "-999999999w",
+            "now",
+            "0001-01-01T00:00:00+23:59",
+            "9999-12-31T23:59:59-23:59",
+            "2026-W01-1",
+            "9" * 19,
+            "0",
+            "99999999999.999999",
+            "5xx",
+            "400-499",
+            "499-400",
+            "99",
+            "asc",
+            "DESC",
+            "ndjson",
+            "-1",
+            "1e3",
+            "١٢",
+            "error",
+            "a,b",
+            "x" * 5000,
+            "\0",
+            "a\udcffb",
+            "' OR 1=1 --",
+            "{tenant:String}",
+            "%",
+            "é" * 40,
+            " ".join(map(str, range(40))),
+            "2026-01-31T08:00:00 01:00",
+            "T",
+            "20260131T080000Z",
+            "24:00",
+            "2026-02-30",
+        )
+    ),
     st.text(alphabet=string.digits + "-:.TZ+wdhms ", max_size=32),
-)  # fmt: skip
+)
 NAMES = st.one_of(st.sampled_from((*query.PARAMETERS, "attr.region", "attr.", "attr.\udcff", "Limit", "x")), ANY_TEXT)
 PAIRS = st.lists(st.tuples(NAMES, VALUES), max_size=6)
 FIRST = query.parse([], tenant_id="t", retention_days=30, now_us=NOW_US)
@@ -53,9 +88,11 @@ def parsed(pairs: list[tuple[str, str]], **more: Any) -> query.Search | None:
         assert all(fault.error for fault in error.errors)
         return None
     statements = (
-        query.span_of(found, 220), query.page_of(found, {"timestamp": "timestamp"}, Span(0, NOW_US, 1, ["x"])),
-        query.count_of(found), summary.events_of(found),
-    )  # fmt: skip
+        query.span_of(found, 220),
+        query.page_of(found, {"timestamp": "timestamp"}, Span(0, NOW_US, 1, ["x"])),
+        query.count_of(found),
+        summary.events_of(found),
+    )
     for statement in statements:
         assert statement.params["tenant"] == "t"
         statement.sql.encode()

@@ -47,10 +47,38 @@ default_limits: {retention_days: 3, on_limit: partial}
 admin_token: "0123456789abcdef0123"
 """
 YAML_BOMBS = (
-    b"&a [*a]", b"[" * 400, b"2026-99-99", b"!!int x", b"!!float x", b"!!timestamp x", b"!!bool x", b"!!python/object:os.system x",
-    b".nan", b".inf", b"0x_", b"${", b"${NOBODY}", b"$${", b"!!binary x", b"\\0", b'"\\ud800"', b'"\\0"', b"\xff", b"{<<: 1}", b"? [a]\n",
-    b"http://[", b"1" * 5000, b"1:61:99", b"\xe2\x84\x80", b"~", b"%YAML 9.9\n---\n", b"---\n", b"...\n", b"!!set {a}", b"!!omap [a: 1]",
-)  # fmt: skip
+    b"&a [*a]",
+    b"[" * 400,
+    b"2026-99-99",
+    b"!!int x",
+    b"!!float x",
+    b"!!timestamp x",
+    b"!!bool x",
+    b"!!python/object:os.system x",
+    b".nan",
+    b".inf",
+    b"0x_",
+    b"${",
+    b"${NOBODY}",
+    b"$${",
+    b"!!binary x",
+    b"\\0",
+    b'"\\ud800"',
+    b'"\\0"',
+    b"\xff",
+    b"{<<: 1}",
+    b"? [a]\n",
+    b"http://[",
+    b"1" * 5000,
+    b"1:61:99",
+    b"\xe2\x84\x80",
+    b"~",
+    b"%YAML 9.9\n---\n",
+    b"---\n",
+    b"...\n",
+    b"!!set {a}",
+    b"!!omap [a: 1]",
+)
 LAUGHS = b"a: &a [x,x,x,x,x,x,x,x,x,x]\n" + b"".join(
     b"%c: &%c [%s]\n" % (97 + n, 97 + n, b",".join([b"*%c" % (96 + n)] * 10)) for n in range(1, 12)
 )
