@@ -11,7 +11,8 @@ import msgspec
 import pytest
 import yaml
 
-from agent import config, wire as configs
+from agent import config as configs
+from agent import wire
 from agent.config import MIB, Config
 from agent.errors import ConfigError
 
@@ -180,5 +181,5 @@ def keys_of(tree: Any, at: str = "") -> Iterator[str]:
 
 def test_a_label_from_the_environment_can_be_written_into_a_record() -> None:
     text = "sources: [{name: a, include: [/a], labels: {node: '${NODE}'}}]"
-    found = config.parse(text, where="w", env={"NODE": "n1"})
+    found = configs.parse(text, where="w", env={"NODE": "n1"})
     assert wire.encode_record(wire.Header(wire.DATA, "r", labels=found.sources[0].labels), b"")
