@@ -76,7 +76,7 @@ def test_any_segment_is_cut_into_records_and_damage_without_a_gap(data: bytes, l
 
 
 @given(st.lists(st.one_of(BEHIND_CHECKSUM, st.just(FIRST[1])), min_size=1, max_size=3))
-@examples(500)
+@examples(250)
 @example([sealed(msgspec.msgpack.encode(wire.Header(wire.ACKED, "acked")), b"\x93\x01\x02\xa1\xff")])
 @example([sealed(msgspec.msgpack.encode(wire.Header(wire.ACKED, "acked")), b"\x94\x01\x02\xa0" + MSGPACK_BOMBS[0])])
 def test_any_payload_behind_a_right_checksum_is_recovered_or_passed_over(records: list[bytes]) -> None:
@@ -145,7 +145,7 @@ def test_a_spool_of_any_segments_opens_or_says_why_and_takes_new_records(
     ),
     st.sampled_from(("", "t", "u")),
 )
-@examples(700)
+@examples(300)
 @example(b'{"tenant_id":"\xff"}', 200, {"Content-Type": wire.ANSWER_TYPE}, "t")
 @example(b'{"x":' + b"[" * 5000, 200, {"Content-Type": wire.ANSWER_TYPE}, "t")
 @example(b'{"error":"\xff"}', 400, {"Content-Type": "application/json"}, "t")

@@ -115,7 +115,7 @@ def batch(data: bytes, media: str) -> None:
 
 
 @given(mutated(PLAIN, FULL, bombs=JSON_BOMBS))
-@examples(700)
+@examples(300)
 @example(b'{"title":' + b"[" * 5000)
 @example(b'{"attributes":{"a":' + b"[" * 900 + b"]" * 900 + b"}}")
 @example(b'{"title":' + b"[" * 900 + b"]" * 900 + b"}")
@@ -125,7 +125,7 @@ def test_a_damaged_event_is_checked_or_refused_with_every_fault(raw: bytes) -> N
 
 
 @given(st.dictionaries(st.sampled_from(PLACES), JSON, min_size=1, max_size=3))
-@examples(500)
+@examples(250)
 def test_any_value_of_any_member_is_taken_or_named(changed: dict[str, Any]) -> None:
     written(check(bodies.clean(json.dumps({**full(), **changed}).encode()), RULES, mint))
 
@@ -160,7 +160,7 @@ def test_a_damaged_batch_has_an_outcome_for_each_event_or_a_reason(data: bytes, 
     ),
     st.one_of(st.sampled_from((*bodies.ENCODINGS, "x-gzip", "GZIP ", "br", "gzip, gzip")), st.text(max_size=8)),
 )
-@examples(500)
+@examples(250)
 def test_a_packed_body_is_unpacked_within_its_bound_or_refused(data: bytes, encoding: str) -> None:
     found = taken(lambda: bodies.unpacked(data, encoding, most=MOST))
     assert found is None or len(found) <= MOST or found is data
@@ -186,14 +186,14 @@ _ESCAPES = re.compile(
         st.sampled_from([b"\\", b"\\\\", b"\\ud83d", b"\\uDE00", b"\\udbff", b"\\uE000", b"ud800", b"d8", b'"', b"\\n", b"x"])
     )
 )
-@examples(500)
+@examples(250)
 def test_halves_of_pairs_are_mended_and_nothing_else_is_touched(pieces: list[bytes]) -> None:
     data = b"".join(pieces)
     assert bodies.clean(data) == _ESCAPES.sub(lambda found: b"\\ufffd" if found[1] else found[0], data)
 
 
 @given(mutated(*ADMIN_BODIES, bombs=JSON_BOMBS), st.sampled_from((Registration, Change, NewKey, Rotation)))
-@examples(500)
+@examples(250)
 @example(b'{"name":"\xff"}', Registration)
 @example(b'{"limits":{"a":' + b"[" * 5000, Change)
 def test_an_administrators_body_is_read_or_refused_by_name(data: bytes, kind: type[msgspec.Struct]) -> None:

@@ -123,6 +123,11 @@ class Fuzzed:
             assert error["message"]
             assert not ENGINE.search(found), found[:500]
 
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     def still_works(self) -> None:
         fresh = named(title="after all of it")
         status, _ = self.ask("POST", EVENTS, body(fresh), {"Content-Type": "application/json"})
@@ -139,6 +144,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
         fuzz = Fuzzed(collector)
         yield fuzz
         fuzz.still_works()
+        fuzz.close()
         said = collector.stderr.read_text(errors="replace")
         assert "Traceback" not in said, said[-5000:]
         assert "Logging error" not in said

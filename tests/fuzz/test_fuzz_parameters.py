@@ -103,14 +103,14 @@ def parsed(pairs: list[tuple[str, str]], **more: Any) -> query.Search | None:
 
 
 @given(PAIRS)
-@examples(800)
+@examples(300)
 def test_any_parameters_are_a_search_or_are_named(pairs: list[tuple[str, str]]) -> None:
     parsed(pairs)
     parsed(pairs, known=reports.STATS_PARAMETERS)
 
 
 @given(st.sampled_from(query.PARAMETERS), VALUES)
-@examples(800)
+@examples(300)
 def test_any_value_of_any_parameter_is_taken_or_named(name: str, value: str) -> None:
     parsed([(name, value)])
 
@@ -125,7 +125,7 @@ def _text(raw: bytes) -> str:
         mutated(base64.urlsafe_b64decode(CURSOR + "==")).map(_text),
     )
 )
-@examples(600)
+@examples(250)
 @example(
     _text(
         base64.urlsafe_b64decode(CURSOR + "==")[:1].replace(b"\x96", b"\x97")
@@ -146,7 +146,7 @@ def test_another_tenants_cursor_is_refused() -> None:
 
 
 @given(VALUES, st.one_of(VALUES, st.integers(), st.floats()))
-@examples(500)
+@examples(250)
 def test_any_moment_is_within_the_engines_times_or_none(text: str, sent: Any) -> None:
     for found in (parse_moment(text, NOW_US), moment_of(sent, NOW_US)):
         assert found is None or 0 <= found <= MAX_US

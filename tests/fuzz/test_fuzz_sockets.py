@@ -217,7 +217,7 @@ def test_a_body_that_is_cut_or_badly_chunked_is_refused_and_nothing_is_stored(
 
 
 def test_pipelined_requests_are_answered_in_order(collector: Collector, key: str) -> None:
-    events = [named() for _ in range(40)]
+    events = [named() for _ in range(10)]
     found = answers(talk(collector, b"".join(post(key, data=body(one)) for one in events)))
     assert [json.loads(data)["event_id"] for _, data in found] == [one["event_id"] for one in events]
 

@@ -77,7 +77,7 @@ def test_a_damaged_run_is_opened_or_refused(run: bytes) -> None:
 
 
 @given(mutated(*HEADERS), st.sampled_from(PAYLOADS), st.sampled_from((1, 1, 1, 0, 2, 255)))
-@examples(700)
+@examples(300)
 @example(b"\x92\x01\xa1\xff", b"", 1)
 @example(HEADERS[0][:-2] + b"\x91" * 5000, b"", 1)
 def test_any_header_behind_a_right_checksum_is_opened_or_refused(head: bytes, raw: bytes, version: int) -> None:
@@ -90,7 +90,7 @@ def test_any_header_behind_a_right_checksum_is_opened_or_refused(head: bytes, ra
     ),
     st.integers(0, 3),
 )
-@examples(700)
+@examples(300)
 @example((wire.HEARTBEAT, b"\x91\xa1\xff"), 0)
 @example((wire.LOSS, b"\x91" * 5000), 0)
 def test_any_payload_of_losses_or_of_a_heartbeat_is_opened_or_refused(kind: tuple[int, bytes], events: int) -> None:
