@@ -1,5 +1,6 @@
 # make demo   the whole product on this machine; LOGS='/path/*.log …' VAR=dir PORT=n DURATION=seconds
 # make test   the whole suite
+# make fuzz   every decoder for longer; FUZZ=times as many examples as in the suite
 # make check  lint and types
 
 VENV ?= .venv
@@ -11,7 +12,7 @@ PY = $(VENV)/bin/python
 FIND_PYTHON = for p in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
 	  $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done
 
-.PHONY: demo test check bench clean
+.PHONY: demo test fuzz check bench clean
 
 demo: $(VENV)/.demo
 	@$(PY) -m collector demo --var '$(VAR)' --port $(PORT) $(if $(DURATION),--duration $(DURATION)) --logs "$$LOGS"
@@ -24,6 +25,10 @@ check: $(VENV)/.dev
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+
+FUZZ ?= 50
+fuzz: $(VENV)/.dev
+	FUZZ=$(FUZZ) $(PY) -m pytest --timeout 0 tests/fuzz
 
 bench: $(VENV)/.dev
 	$(PY) -m tests.bench

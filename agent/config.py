@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -134,7 +133,7 @@ def _rules(config: Config) -> Iterator[str]:
         for pattern in (*source.include, *source.exclude):
             if not pattern.startswith("/"):
                 yield f"sources[{n}]: {pattern!r} is not absolute; write the whole path, the agent's own folder may change"
-    url = urlsplit(config.collector.url)
+    url = settings.url_of(config.collector.url)
     if url.scheme not in ("http", "https") or not url.hostname:
         yield f"collector.url: {config.collector.url!r} is no http(s) URL; write for instance http://collector:8080"
     elif url.username or url.password:

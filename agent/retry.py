@@ -83,7 +83,7 @@ def _judge_outcomes(content_type: str, body: bytes, expected: Mapping[str, int],
     if content_type.partition(";")[0].strip().lower() != wire.ANSWER_TYPE:
         return RetryAfter(f"HTTP 200 of type {content_type or '(none)'!r}, not from a collector: is a proxy in between?")
     try:
-        answer = _decode_answer(body)
+        answer = wire.decoded(_decode_answer, body)
     except msgspec.DecodeError as error:
         return RetryAfter(f"HTTP 200 whose body is cut or damaged: {error}", suspicious=True)
     if tenant_id and answer.tenant_id != tenant_id:
@@ -106,7 +106,7 @@ def _error_text(headers: Mapping[str, str], body: bytes) -> str:
     if "json" not in headers.get("Content-Type", ""):
         return ""
     try:
-        error = msgspec.json.decode(body)["error"]
+        error = wire.decoded(msgspec.json.decode, body)["error"]
         return f" {error['code']}: {error['message']}"[:500]
     except (msgspec.DecodeError, KeyError, TypeError):
         return ""
@@ -130,7 +130,7 @@ def retry_after(headers: Mapping[str, str], now_s: float | None = None) -> float
 def _http_date(value: str) -> float | None:
     try:
         return email.utils.parsedate_to_datetime(value).timestamp()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

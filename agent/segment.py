@@ -153,13 +153,13 @@ class Recovery:
         kind = record.header.kind
         try:
             if kind == wire.FILES:
-                self._files(segment, _head_of(decompress(record.payload, MAX_HEAD_BYTES)))
+                self._files(segment, wire.decoded(_head_of, decompress(record.payload, MAX_HEAD_BYTES)))
             elif kind == wire.ACKED:
-                acked = _acked_of(record.payload)
+                acked = wire.decoded(_acked_of, record.payload)
                 self.acked = Position(acked.segment, acked.at)
                 self.tenant_id = acked.tenant_id or self.tenant_id
             elif record.header.checkpoint:
-                self._data(record.header, _checkpoint_of(record.header.checkpoint))
+                self._data(record.header, wire.decoded(_checkpoint_of, record.header.checkpoint))
         except (msgspec.DecodeError, ZstdError):
             return
 

@@ -15,12 +15,17 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 import yaml
 
 _EXPRESSION = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 _SECRET_ENDINGS = ("password", "token", "api_key")
+
+MAX_VALUES = 1_000_000
+"""In one file: thousands of tenants, each with keys and limits, are far below it."""
 
 Tree = TypeVar("Tree", bound=msgspec.Struct)
 
@@ -49,9 +54,15 @@ def parse(kind: type[Tree], text: str, *, where: str, env: Mapping[str, str], ru
     """
     try:
         data = yaml.safe_load(text)
+    except RecursionError:
+        raise SettingsError(f"{where}: not usable YAML: it is nested too deeply") from None
     except yaml.YAMLError as error:
         raise SettingsError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        # The library's own slip: a value that only looks like a date or a number, or a tag that does not fit.
+        raise SettingsError(f"{where}: not YAML: {' '.join(str(error).split())}; write such a value in quotes") from None
     faults: list[str] = []
+    _check_size(data, where)
     checked = _checked(kind, _expand({} if data is None else data, "", env, faults), "", faults)
     if not faults:
         try:
@@ -76,7 +87,7 @@ def read_text(path: str | Path) -> str:
     """The configuration file's text. Raises SettingsError."""
     try:
         return Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # what is not UTF-8 and, in a path, NUL
         raise SettingsError(f"{path}: cannot be read: {_reason(error)}; name a readable file with --config") from None
 
 
@@ -84,7 +95,7 @@ def read_secret(path: str, field: str) -> str:
     """The text of a secret file, without white space around it. Raises SettingsError; never quotes what is in it."""
     try:
         text = Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # what is not UTF-8 and, in a path, NUL
         raise SettingsError(f"{field}: {path} cannot be read: {_reason(error)}; check the path and its mode") from None
     secret = text.strip()
     if not secret:
@@ -92,13 +103,36 @@ def read_secret(path: str, field: str) -> str:
     return secret
 
 
+def _check_size(data: Any, where: str) -> None:
+    """Raises SettingsError for a tree beyond `MAX_VALUES`. A few lines of aliases can stand for more than any memory holds,
+    or for a tree that has no end."""
+    count, left = 0, [data]
+    while left:
+        value = left.pop()
+        count += 1
+        if count > MAX_VALUES:
+            raise SettingsError(f"{where}: has more than {MAX_VALUES} values, aliases counted each time; write fewer")
+        if isinstance(value, dict):
+            left.extend(value.values())
+        elif isinstance(value, (list, tuple, set)):
+            left.extend(value)
+
+
+def url_of(text: str) -> SplitResult:
+    """The parts of a URL; of a text that cannot be one, the parts of an empty one."""
+    try:
+        return urlsplit(text)
+    except ValueError:  # brackets that are no IPv6 address, for instance
+        return urlsplit("")
+
+
 def _expand(value: Any, at: str, env: Mapping[str, str], faults: list[str]) -> Any:
     if isinstance(value, dict):
-        return {key: _expand(item, _join(at, key), env, faults) for key, item in value.items()}
+        return {_text(key, at, faults): _expand(item, _join(at, key), env, faults) for key, item in value.items()}
     if isinstance(value, list):
         return [_expand(item, f"{at}[{n}]", env, faults) for n, item in enumerate(value)]
     if not isinstance(value, str) or "${" not in value:
-        return value
+        return _text(value, at, faults)
 
     def found(match: re.Match[str]) -> str:
         name, default = match.group(1), match.group(2)
@@ -108,7 +142,15 @@ def _expand(value: Any, at: str, env: Mapping[str, str], faults: list[str]) -> A
             faults.append(f"{at}: the environment variable {name} is not set; set it, or give a default: ${{{name}:-value}}")
         return env.get(name, default or "")
 
-    return _Expanded(_EXPRESSION.sub(found, value))
+    return _Expanded(_text(_EXPRESSION.sub(found, value), at, faults))
+
+
+def _text(value: Any, at: str, faults: list[str]) -> Any:
+    """``value``, noted as a fault if it is a text that cannot be written down, or be a path."""
+    if isinstance(value, str) and _UNWRITABLE.search(value):
+        faults.append(f"{at or 'the file'}: has a NUL or half of a surrogate pair in a text; take it out")
+        return ""
+    return value
 
 
 def _checked(kind: type[msgspec.Struct], data: Any, at: str, faults: list[str]) -> Any:
@@ -144,11 +186,20 @@ def _value(kind: Any, value: Any, place: str, faults: list[str]) -> Any:
     try:
         if isinstance(value, _Expanded):
             return msgspec.convert(str(value), kind, strict=False)
-        return msgspec.convert(value, kind)
+        return msgspec.convert(_plain(value), kind)
     except msgspec.ValidationError as error:
         quoted = "" if place.endswith(_SECRET_ENDINGS) else f" (the value is {value!r})"
         faults.append(f"{place}: {_lower(str(error))}{quoted}{_choices(kind)}")
         return None
+
+
+def _plain(value: Any) -> Any:
+    """With texts that are nothing but texts inside: msgspec writes no others down, such as labels into a record."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, _Expanded) else value
 
 
 def _join(at: str, key: object) -> str:
@@ -173,4 +224,10 @@ def _yaml_name(value: object) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8 text"
+    return (
+        (error.strerror or str(error))
+        if isinstance(error, OSError)
+        else "it is not UTF-8 text"
+        if isinstance(error, UnicodeDecodeError)
+        else str(error)
+    )

@@ -22,6 +22,7 @@ from random import Random
 import aiohttp
 
 from agent import retry, wire
+from agent.codec import ZstdError
 from agent.deadletter import RETRY_S, DeadLetters, Quarantine
 from agent.heartbeat import Heartbeats
 from agent.ledger import Ledger
@@ -230,7 +231,7 @@ class Shipper:
             for path in self.quarantine.records():
                 try:
                     await self._retry_one(session, path)
-                except (OSError, wire.BadRecord) as error:
+                except (OSError, wire.BadRecord, ZstdError) as error:
                     log.error("%s: this record of the quarantine cannot be read: %s", path, error)
 
     async def _retry_one(self, session: aiohttp.ClientSession, path: Path) -> None:

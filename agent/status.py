@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from agent import wire
 from agent.ledger import Ledger
 from agent.reader import Reader
 from agent.scope import Scope
@@ -22,6 +23,7 @@ from agent.spool import Spool
 
 SOCKET = "agent.sock"
 _CONNECT_TIMEOUT_S = 5.0
+_decode_answer = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def snapshot(reader: Reader, spool: Spool, ledger: Ledger, scope: Scope, *, pid: int) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def ask(state: Path) -> dict[str, Any] | None:
         chunks = []
         while chunk := connection.recv(1 << 16):
             chunks.append(chunk)
-    answer: dict[str, Any] = msgspec.json.decode(b"".join(chunks))
+    answer: dict[str, Any] = wire.decoded(_decode_answer, b"".join(chunks))
     return answer
 
 

@@ -30,8 +30,8 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterator
-from typing import Annotated, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
 
@@ -271,6 +271,20 @@ class Record(NamedTuple):
     end: int
 
 
+T = TypeVar("T")
+
+
+def decoded(decode: Callable[[bytes | memoryview], T], raw: bytes | memoryview) -> T:
+    """What one of msgspec's decoders makes of bytes from outside. Raises msgspec.DecodeError and nothing else: the library
+    itself has other errors for texts that are not UTF-8 and for nesting beyond the interpreter's stack."""
+    try:
+        return decode(raw)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(f"a text is not UTF-8: {error.reason}") from None
+    except RecursionError:
+        raise msgspec.DecodeError("it is nested too deeply") from None
+
+
 _encode_header = msgspec.msgpack.Encoder().encode
 _decode_header = msgspec.msgpack.Decoder(Header).decode
 _encode_losses = msgspec.msgpack.Encoder().encode
@@ -324,7 +338,7 @@ def decode_record(buf: bytes | memoryview, start: int = 0) -> Record:
     if version != VERSION:
         raise UnknownVersion(start, f"version {version}; this program knows version {VERSION}")
     try:
-        header = _decode_header(head)
+        header = decoded(_decode_header, head)
     except msgspec.DecodeError as error:
         raise BadRecord(start, f"header: {error}") from None
     return Record(header, payload, start, end)
@@ -346,7 +360,7 @@ def encode_losses(losses: tuple[Loss, ...]) -> bytes:
 
 def decode_losses(raw: bytes) -> tuple[Loss, ...]:
     """Raises msgspec.DecodeError for anything but what `encode_losses` makes."""
-    return _decode_losses(raw)
+    return decoded(_decode_losses, raw)
 
 
 def encode_heartbeat(heartbeat: Heartbeat) -> bytes:
@@ -356,7 +370,7 @@ def encode_heartbeat(heartbeat: Heartbeat) -> bytes:
 
 def decode_heartbeat(raw: bytes) -> Heartbeat:
     """Raises msgspec.DecodeError for anything but what `encode_heartbeat` makes."""
-    return _decode_heartbeat(raw)
+    return decoded(_decode_heartbeat, raw)
 
 
 def event_id(file_id: str, offset: int, event: bytes | memoryview) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -25,6 +26,10 @@ from collector.read_types import AgentShown, FileShown
 HEARD_S = 120.0
 MAX_WAITING = 20_000
 """Heartbeats that wait to be written while the store is away; beyond it the oldest are forgotten."""
+MAX_WAITING_BYTES = 64 << 20
+"""The same, as they were sent: a heartbeat may be large, and one tenant can send them under any number of names."""
+TENANT_SHARE = 4
+"""One tenant's heartbeats may take a quarter of that; beyond it its own oldest are forgotten, nobody else's."""
 MAX_AGENTS = 1000
 """Shown to one tenant, those last heard first."""
 _COLUMNS = ("tenant_id", "agent", "scope", "seen", "heartbeat")
@@ -45,6 +50,17 @@ class Name(NamedTuple):
 class Heard(NamedTuple):
     seen_us: int
     heartbeat: wire.Heartbeat
+    size_bytes: int = 0
+
+
+class Figures(NamedTuple):
+    """What the metrics need of a heartbeat."""
+
+    seen_us: int
+    stopping: bool
+    lag_bytes: int
+    lag_s: float
+    lost_bytes: int
 
 
 class Agents:
@@ -59,16 +75,22 @@ class Agents:
         self._metrics = metrics
         self._wall_us = wall_us
         self._waiting: dict[Name, Heard] = {}
-        self._heard: dict[Name, Heard] = {}
+        self._waiting_bytes: Counter[str] = Counter()
+        """By tenant."""
+        self._heard: dict[Name, Figures] = {}
         self._writing = asyncio.Lock()
 
     def take(self, tenant_id: str, header: wire.Header, heartbeat: wire.Heartbeat) -> None:
         name = Name(tenant_id, header.agent, header.scope)
-        for kept in (self._waiting, self._heard):
-            kept.pop(name, None)
-            if len(kept) >= MAX_WAITING:
-                del kept[next(iter(kept))]
-            kept[name] = Heard(self._wall_us(), heartbeat)
+        seen_us = self._wall_us()
+        self._forget(name)
+        self._make_room(tenant_id, header.raw_bytes)
+        self._waiting[name] = Heard(seen_us, heartbeat, header.raw_bytes)
+        self._waiting_bytes[tenant_id] += header.raw_bytes
+        self._heard.pop(name, None)
+        if len(self._heard) >= MAX_WAITING:
+            del self._heard[next(iter(self._heard))]
+        self._heard[name] = Figures(seen_us, heartbeat.stopping, heartbeat.lag_bytes, heartbeat.lag_s, heartbeat.lost_bytes)
         self._metrics.heartbeats.inc()
 
     async def write(self) -> None:
@@ -82,7 +104,21 @@ class Agents:
             await self._store.insert("agents", _COLUMNS, rows)
             for name, heard in taken.items():
                 if self._waiting.get(name) is heard:
-                    del self._waiting[name]
+                    self._forget(name)
+
+    def _make_room(self, tenant_id: str, size: int) -> None:
+        own = MAX_WAITING_BYTES // TENANT_SHARE
+        while self._waiting_bytes[tenant_id] + size > own and self._waiting_bytes[tenant_id]:
+            self._forget(next(name for name in self._waiting if name.tenant_id == tenant_id))
+        while self._waiting and (len(self._waiting) >= MAX_WAITING or self._waiting_bytes.total() + size > MAX_WAITING_BYTES):
+            self._forget(next(iter(self._waiting)))
+
+    def _forget(self, name: Name) -> None:
+        heard = self._waiting.pop(name, None)
+        if heard is not None:
+            self._waiting_bytes[name.tenant_id] -= heard.size_bytes
+            if not self._waiting_bytes[name.tenant_id]:
+                del self._waiting_bytes[name.tenant_id]
 
     def statement(self, tenant_id: str) -> Statement:
         """Rows for `shown`."""
@@ -106,13 +142,13 @@ class Agents:
 
     def _measure(self) -> None:
         oldest_us = self._wall_us() - int(HEARD_S * 1e6)
-        for name in [name for name, heard in self._heard.items() if heard.seen_us < oldest_us or heard.heartbeat.stopping]:
+        for name in [name for name, heard in self._heard.items() if heard.seen_us < oldest_us or heard.stopping]:
             del self._heard[name]
-        heartbeats = [heard.heartbeat for heard in self._heard.values()]
-        self._metrics.agents.set(len(heartbeats))
-        self._metrics.agents_lag_bytes.set(sum(heartbeat.lag_bytes for heartbeat in heartbeats))
-        self._metrics.agents_lag_seconds.set(max((heartbeat.lag_s for heartbeat in heartbeats), default=0.0))
-        self._metrics.agents_lost_bytes.set(sum(heartbeat.lost_bytes for heartbeat in heartbeats))
+        heard = self._heard.values()
+        self._metrics.agents.set(len(heard))
+        self._metrics.agents_lag_bytes.set(sum(figures.lag_bytes for figures in heard))
+        self._metrics.agents_lag_seconds.set(max((figures.lag_s for figures in heard), default=0.0))
+        self._metrics.agents_lost_bytes.set(sum(figures.lost_bytes for figures in heard))
 
 
 def _decode(text: str) -> wire.Heartbeat:

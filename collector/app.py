@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,7 +20,6 @@ from contextlib import suppress
 from functools import partial
 from secrets import token_hex
 
-import msgspec
 from aiohttp import web
 
 from agent import wire
@@ -44,8 +42,9 @@ from collector.agents import Agents
 from collector.auth import AdminGate, Keyring
 from collector.caretaker import Caretaker
 from collector.config import Config
-from collector.errors import HTTP_CODES, Body, ConfigError, Envelope, Reply, StoreAway, StoreError, answer_of
+from collector.errors import HTTP_CODES, Body, ConfigError, Reply, StoreAway, StoreError, answer_of
 from collector.flusher import Flusher
+from collector.front import respond
 from collector.intake import Intake
 from collector.keys import KeyUses
 from collector.log import ACCESS, fields
@@ -269,17 +268,6 @@ async def _answered(request: web.Request, handler: Handler, request_id: str) -> 
         elif isinstance(error, StoreError):
             log.warning("a request met the store away: %s", error, extra=fields(request_id=request_id))
         return respond(reply)
-
-
-def respond(reply: Reply, headers: dict[str, str] | None = None) -> web.Response:
-    """The error envelope on the wire."""
-    sent = dict(headers or {})
-    if reply.retry_after_s is not None:
-        sent["Retry-After"] = str(max(1, math.ceil(reply.retry_after_s)))
-    if reply.status == 401:
-        sent["WWW-Authenticate"] = "Bearer"
-    body = msgspec.json.encode(Envelope(reply.body))
-    return web.Response(status=reply.status, body=body, content_type="application/json", headers=sent)
 
 
 def _of_http(request: web.Request, error: web.HTTPException, request_id: str) -> Reply:

@@ -12,12 +12,12 @@ from __future__ import annotations
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
-from collector.errors import BadRequest, FieldError, Invalid, TooLarge, UnsupportedType, sentence
+from collector.errors import BadRequest, FieldError, Invalid, TooLarge, UnsupportedType, sentence, shown
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -27,6 +27,10 @@ else:
 ENCODINGS = ("identity", "gzip", "zstd", "deflate")
 MAX_WINDOW_LOG = 23
 """Windows of zstd up to 8 MiB, which all its usual levels keep to: a small body must not ask for much memory."""
+MAX_STREAMS = 10_000
+"""Of gzip or zstd in one body. Each costs the same however little is in it, and in a few MiB there is room for a million."""
+PIECE_BYTES = 16 << 10
+"""Unpacked at once."""
 SUSPICIOUS_COMMAS = 500_000
 """With more of them a body may hold very many tiny events: they are counted before they are kept."""
 
@@ -42,9 +46,8 @@ LINES_TYPES = (
 
 _BOM = b"\xef\xbb\xbf"
 _PLACE = re.compile(r" \(byte (\d+)\)$")
-_HALF_PAIR = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.S
-)
+_SURROGATES = re.compile(rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(\\u[dD][c-fC-F][0-9a-fA-F]{2})?|[c-fC-F][0-9a-fA-F]{2})")
+_BACKSLASH = ord("\\")
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -61,7 +64,7 @@ def media_of(content_type: str) -> str:
         return "lines"
     if content_type in JSON_TYPES or content_type.endswith("+json"):
         return "json"
-    raise UnsupportedType(f"Content-Type: expected application/json or application/x-ndjson, got {content_type}")
+    raise UnsupportedType(f"Content-Type: expected application/json or application/x-ndjson, got {shown(content_type)}")
 
 
 def unpacked(body: bytes, encoding: str, *, most: int) -> bytes:
@@ -87,7 +90,7 @@ def unpacked(body: bytes, encoding: str, *, most: int) -> bytes:
             return _unzstd(body, most)
     except (zlib.error, zstd.ZstdError) as error:
         raise BadRequest(f"the body is not {encoding}: {error}; send it packed as Content-Encoding says") from None
-    raise UnsupportedType(f"Content-Encoding: expected one of {', '.join(ENCODINGS)}, got {encoding[:40]}")
+    raise UnsupportedType(f"Content-Encoding: expected one of {', '.join(ENCODINGS)}, got {shown(encoding)}")
 
 
 def decoded(body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
@@ -110,13 +113,26 @@ def decoded(body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
         raise not_json(body, text, at) from None
 
 
+def is_clean(body: bytes) -> bool:
+    """Whether `clean` would change nothing. Most bodies are, and telling costs next to nothing: for the first byte of what
+    is looked for there is a much faster search than for all three."""
+    return not body.startswith(_BOM) and (b"\\" not in body or (b"\\ud" not in body and b"\\uD" not in body))
+
+
 def clean(body: bytes) -> bytes:
     """Without a byte order mark, and with U+FFFD for halves of surrogate pairs."""
-    body = body.removeprefix(_BOM)
-    # For one byte there is a much faster search than for three.
-    if b"\\" in body and (b"\\ud" in body or b"\\uD" in body):
-        return _HALF_PAIR.sub(lambda found: b"\\ufffd" if found[1] else found[0], body)
-    return body
+    return body if is_clean(body) else _SURROGATES.sub(_mended, body.removeprefix(_BOM))
+
+
+def _mended(found: re.Match[bytes]) -> bytes:
+    """One or two halves as they are kept. An odd number of backslashes before the first makes it no escape at all. (Looked at
+    from here, and not by the pattern: that would visit every escape of a body, and hold up everybody for seconds.)"""
+    begin = at = found.start()
+    while at and found.string[at - 1] == _BACKSLASH:
+        at -= 1
+    if (begin - at) % 2:
+        return found[0][:6] + b"\\ufffd" if found[1] else found[0]
+    return found[0] if found[1] else b"\\ufffd"
 
 
 def envelope_of(body: bytes, *, most: int) -> Envelope:
@@ -186,36 +202,76 @@ def _lines(body: bytes) -> Iterator[bytes]:
 
 def _inflated(body: bytes, window: int, most: int) -> bytes:
     """One stream or, for gzip, several one after the other."""
-    parts: list[bytes] = []
-    left, rest = most, body
-    while rest or not parts:
+    left = most
+
+    def one(rest: _Rest) -> bytes:
         stream = zlib.decompressobj(window)
-        part = stream.decompress(rest, left + 1)
-        if len(part) > left:
-            raise _bomb(most)
-        if not stream.eof:
-            raise BadRequest("the packed body ends too early; send all of it")
-        parts.append(part)
-        left -= len(part)
-        rest = stream.unused_data
-        if rest and window != 31:
-            raise BadRequest("the packed body goes on after its end; send one stream")
-    return b"".join(parts)
+        parts = []
+        nonlocal left
+        while not stream.eof:
+            if not (chunk := stream.unconsumed_tail or rest.next()):
+                raise BadRequest("the packed body ends too early; send all of it")
+            parts.append(stream.decompress(chunk, left + 1))
+            left -= len(parts[-1])
+            if left < 0:
+                raise _bomb(most)
+        rest.back(len(stream.unused_data))
+        return b"".join(parts)
+
+    return _all(body, one, several=window == 31)
 
 
 def _unzstd(body: bytes, most: int) -> bytes:
-    parts: list[bytes] = []
-    left, rest = most, body
-    while rest or not parts:
+    left = most
+
+    def one(rest: _Rest) -> bytes:
         frame = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: MAX_WINDOW_LOG})
-        part = frame.decompress(rest, max_length=left + 1)
-        if len(part) > left:
-            raise _bomb(most)
-        if not frame.eof:
-            raise BadRequest("the packed body ends too early; send all of it")
-        parts.append(part)
-        left -= len(part)
-        rest = frame.unused_data
+        parts = []
+        nonlocal left
+        while not frame.eof:
+            chunk = rest.next() if frame.needs_input else b""
+            if frame.needs_input and not chunk:
+                raise BadRequest("the packed body ends too early; send all of it")
+            parts.append(frame.decompress(chunk, max_length=left + 1))
+            left -= len(parts[-1])
+            if left < 0:
+                raise _bomb(most)
+        rest.back(len(frame.unused_data))
+        return b"".join(parts)
+
+    return _all(body, one, several=True)
+
+
+class _Rest:
+    """What is left of a packed body, handed out in pieces: a decompressor copies all that follows its stream."""
+
+    def __init__(self, body: bytes) -> None:
+        self._view = memoryview(body)
+        self._at = 0
+
+    def next(self) -> memoryview:
+        piece = self._view[self._at : self._at + PIECE_BYTES]
+        self._at += len(piece)
+        return piece
+
+    def back(self, count: int) -> None:
+        self._at -= count
+
+    def __bool__(self) -> bool:
+        return self._at < len(self._view)
+
+
+def _all(body: bytes, one: Callable[[_Rest], bytes], *, several: bool) -> bytes:
+    rest = _Rest(body)
+    parts = [one(rest)]
+    while rest:
+        if not several:
+            raise BadRequest("the packed body goes on after its end; send one stream")
+        if len(parts) == MAX_STREAMS:
+            raise BadRequest(
+                f"the packed body has more than {MAX_STREAMS} streams one after the other; send fewer, longer ones"
+            )
+        parts.append(one(rest))
     return b"".join(parts)
 
 

@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -38,11 +37,13 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_request_bytes: Bytes = 16 * MIB
     """Longest body as sent. A longer one is answered 413 without being read."""
     shutdown_timeout_s: Seconds = 20.0
+    header_timeout_s: Seconds = 75.0
+    """A connection on which no whole request arrived for so long is closed."""
 
 
 class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str = "chdb:///var/lib/pulsestream/store"
-    database: Annotated[str, msgspec.Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,62}$")] = "pulsestream"
+    database: Annotated[str, msgspec.Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,62}\\Z")] = "pulsestream"
     user: str = "default"
     password: str = ""
     password_file: str = ""
@@ -232,7 +233,7 @@ def _rules(config: Config) -> Iterator[str]:
 
 
 def _store_rules(store: StoreConfig) -> Iterator[str]:
-    url = urlsplit(store.url)
+    url = settings.url_of(store.url)
     if url.scheme not in ("chdb", "http", "https"):
         yield f"store.url: unknown scheme {url.scheme!r}; write chdb:///folder, http://host:8123 or https://host:8443"
     elif url.scheme == "chdb" and (url.netloc or not url.path.startswith("/") or url.path == "/"):
@@ -244,7 +245,7 @@ def _store_rules(store: StoreConfig) -> Iterator[str]:
 
 
 def _quota_rules(quota: QuotaConfig) -> Iterator[str]:
-    url = urlsplit(quota.redis_url)
+    url = settings.url_of(quota.redis_url)
     if not quota.redis_url:
         return
     if url.scheme not in ("redis", "rediss") or not url.hostname:

@@ -165,11 +165,12 @@ async def _received(request: web.Request, tenant: Tenant) -> AsyncIterator[bytes
         app[METRICS].request_bytes.labels(request.path).inc(len(body))
         encoding = request.headers.get("Content-Encoding", "")
         if encoding in ("", "identity"):
-            yield bodies.clean(body)
+            whole = bodies.is_clean(body)
+            yield body if whole else await _in_thread(app, partial(bodies.clean, body))
             return
-        unpacked = await _in_thread(app, partial(bodies.unpacked, body, encoding, most=limit))
+        unpacked = await _in_thread(app, lambda: bodies.clean(bodies.unpacked(body, encoding, most=limit)))
         with app[INTAKE].more(tenant_id, len(unpacked), own=len(body)):
-            yield bodies.clean(unpacked)
+            yield unpacked
 
 
 async def _in_thread(app: web.Application, work: Callable[[], T]) -> T:

@@ -20,7 +20,7 @@ from aiohttp import web
 from agent import wire
 from collector import blocks, caller, tenants
 from collector.agents import Agents
-from collector.errors import CollectorError, Forbidden, RateLimited, UnsupportedType, entry_of
+from collector.errors import CollectorError, Forbidden, RateLimited, UnsupportedType, entry_of, shown
 from collector.metrics import Metrics
 from collector.outcomes_log import RATE_LIMITED
 from collector.parts import AGENTS, CONFIG, INTAKE, METRICS, OUTCOMES, QUOTA, THREADS, WRITER
@@ -53,7 +53,7 @@ async def post_blocks(request: web.Request) -> web.Response:
 
 def _check_type(request: web.Request) -> None:
     if request.content_type != wire.RUN_TYPE:
-        raise UnsupportedType(f"Content-Type: expected {wire.RUN_TYPE}, got {request.content_type}")
+        raise UnsupportedType(f"Content-Type: expected {wire.RUN_TYPE}, got {shown(request.content_type)}")
     encoding = request.headers.get("Content-Encoding", "identity")
     if encoding != "identity":
         raise UnsupportedType("Content-Encoding: expected none, records are compressed already; send the run as it is")

@@ -26,6 +26,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
+from agent import wire
 from collector import filters
 from collector.filters import Filters, filters_of
 from collector.moments import MAX_US
@@ -100,6 +101,9 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
     time_us: Microseconds
     external_id: str
     check: bytes
+
+
+_decode_cursor = msgspec.msgpack.Decoder(Cursor).decode
 
 
 def kept(retention_days: int, now_us: int) -> tuple[int, int]:
@@ -243,7 +247,7 @@ def _cursor(given: Parameters, check: bytes) -> Cursor | None:
         return None
     try:
         raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        cursor = msgspec.msgpack.decode(raw, type=Cursor)
+        cursor = wire.decoded(_decode_cursor, raw)
     except (ValueError, msgspec.DecodeError):
         given.fault("cursor", "is not a cursor", text, "use next_cursor of the page before, whole")
         return None

@@ -22,6 +22,7 @@ from collector import app as application
 from collector import schema
 from collector.config import Config, Server
 from collector.errors import CollectorError
+from collector.front import Runner
 from collector.parts import READINESS
 
 log = logging.getLogger(__name__)
@@ -47,8 +48,7 @@ async def serve(config: Config) -> int:
     with bind(config.server) as sock:
         app = application.build(config)
         timeout_s = config.server.shutdown_timeout_s
-        # Packed bodies are unpacked by `collector.bodies`, which bounds what comes out.
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=timeout_s * HANDLERS_SHARE, auto_decompress=False)
+        runner = Runner(app, header_timeout_s=config.server.header_timeout_s, shutdown_timeout_s=timeout_s * HANDLERS_SHARE)
         try:
             await runner.setup()
             # Nothing in the collector hangs in cycles, and batches of thousands of events made the search for some cost a

@@ -35,7 +35,7 @@ from collector.tenants import FROM_FILE, Tables, Tenant
 
 
 class KeyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    key_sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    key_sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
     name: str = ""
     scopes: tuple[str, ...] = (tenants.INGEST,)
     expires: str = ""
@@ -43,7 +43,7 @@ class KeyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    slug: Annotated[str, msgspec.Meta(pattern=f"^{tenants.SLUG_PATTERN.pattern}$")]
+    slug: Annotated[str, msgspec.Meta(pattern=rf"^{tenants.SLUG_PATTERN.pattern}\Z")]
     name: str = ""
     contact_email: str = ""
     disabled: bool = False

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from typing import Any
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 PLAIN: dict[str, Any] = {
     "event_type": "api_call",
@@ -59,3 +62,12 @@ def ago(seconds: float) -> str:
 
 def body(value: Any) -> bytes:
     return json.dumps(value).encode()
+
+
+def drained(work: Generator[None, None, T]) -> T:
+    """The result of a work that pauses, without pauses."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # typed as Any there

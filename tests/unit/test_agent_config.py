@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from agent import config as configs
+from agent import wire
 from agent.config import MIB, Config
 from agent.errors import ConfigError
 
@@ -176,3 +177,9 @@ def keys_of(tree: Any, at: str = "") -> Iterator[str]:
     elif isinstance(tree, list):
         for value in tree:
             yield from keys_of(value, at)
+
+
+def test_a_label_from_the_environment_can_be_written_into_a_record() -> None:
+    text = "sources: [{name: a, include: [/a], labels: {node: '${NODE}'}}]"
+    found = configs.parse(text, where="w", env={"NODE": "n1"})
+    assert wire.encode_record(wire.Header(wire.DATA, "r", labels=found.sources[0].labels), b"")

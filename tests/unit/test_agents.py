@@ -132,3 +132,16 @@ def test_the_metrics_are_of_agents_heard_lately_that_did_not_say_goodbye(kept: A
     text = metrics.text().decode()
     for line in ("collector_agents 2.0", "collector_agents_lag_bytes 11.0", "collector_agents_lag_seconds 9.0"):
         assert line in text
+
+
+def test_heartbeats_that_wait_are_bounded_in_bytes_and_one_tenant_takes_its_share_only(
+    table: Table, clock: Clock, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents, "MAX_WAITING_BYTES", 4000)
+    kept = Agents(table, metrics, wall_us=clock)
+    beat = wire.Heartbeat("1")
+    kept.take("quiet", wire.Header(wire.HEARTBEAT, "r", agent="q", raw_bytes=100), beat)
+    for number in range(100):
+        kept.take("t", wire.Header(wire.HEARTBEAT, "r", agent=f"a{number}", raw_bytes=100), beat)
+    assert len(kept.shown("quiet", [])) == 1
+    assert {one.agent for one in kept.shown("t", [])} == {f"a{number}" for number in range(90, 100)}

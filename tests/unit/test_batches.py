@@ -22,7 +22,7 @@ from collector.event_parcels import (
     table_of,
 )
 from collector.event_types import BatchAnswer
-from tests.support.events import body, event
+from tests.support.events import body, drained, event
 
 RULES = Rules(now_us=1_790_000_000_000_000, retention_days=30, retention_class=30, max_event_bytes=2_000_000)
 OLD = event(event_id="old", timestamp="1970-01-01")
@@ -34,13 +34,7 @@ def mint(index: int) -> tuple[str, bool]:
 
 
 def open_batch(raw: bytes, media: str, *, max_events: int) -> Batch:
-    work = batches.opened(raw, media, RULES, mint, max_events=max_events)
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            found: Batch = end.value
-            return found
+    return drained(batches.opened(raw, media, RULES, mint, max_events=max_events))
 
 
 def opened(*events: Any, media: str = "json", **more: Any) -> Batch:
