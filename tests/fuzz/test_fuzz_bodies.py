@@ -19,10 +19,10 @@ from collector import administration, batches, bodies
 from collector.administration import Change, NewKey, Registration, Rotation
 from collector.config import Limits
 from collector.errors import CollectorError
-from collector.event_checks import Checked, Refused, Rules, check, id_of_key, key_fault
+from collector.event_checks import ROW_COLUMNS, Checked, Refused, Rules, check, id_of_key, key_fault
 from collector.event_parcels import Verdict
 from collector.schema import retention_class
-from tests.support.events import drained, body, event, full
+from tests.support.events import body, drained, event, full
 from tests.support.mutations import JSON_BOMBS, examples, mutated, refused_well
 from tests.support.records import NOW_NS
 
@@ -85,13 +85,14 @@ def written(found: Checked | Refused) -> None:
         assert all(fault.field and fault.error for fault in found.errors)
         msgspec.json.encode(found.errors)
         return
-    assert all(len(text) < 500 for text in (found.event_id, found.row[3]))
+    said = dict(zip(ROW_COLUMNS, found.row, strict=True))
+    assert all(len(text) < 500 for text in (found.event_id, said["event_type"]))
     for value in found.row:
         texts = (*value, *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else (value,)
         for text in texts:
             if isinstance(text, str):
                 text.encode()
-    assert 0 <= found.row[1] < 1 << 63
+    assert 0 <= said["timestamp"] < 1 << 63
 
 
 def taken(work: Callable[[], Any]) -> Any:
