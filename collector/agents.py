@@ -4,7 +4,8 @@
 - Taking one costs no insert: those of `collector.flusher`'s interval are written together, the newest of each agent.
   What is not written yet is shown from memory; of other collectors' agents the figures are that interval older.
 - Times are the collector's: an agent's clock may be wrong, and is not needed.
-- The metrics are sums over the agents heard by this process in the last `HEARD_S`; which agent is meant is in the API.
+- The metrics are sums over the agents heard by this collector in the last `HEARD_S`; which agent is meant is in the API.
+  An agent's connections may end at several workers: they tell one another whom they heard, and the last time counts.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from math import isfinite
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -19,6 +22,7 @@ import msgspec
 from agent import wire
 from collector.metrics import Metrics
 from collector.moments import show_moment
+from collector.peers import ALONE, Peers
 from collector.query import Statement
 from collector.read_types import AgentShown, FileShown
 
@@ -27,6 +31,7 @@ MAX_WAITING = 20_000
 """Heartbeats that wait to be written while the store is away; beyond it the oldest are forgotten."""
 MAX_AGENTS = 1000
 """Shown to one tenant, those last heard first."""
+_HEARD = "heard"
 _COLUMNS = ("tenant_id", "agent", "scope", "seen", "heartbeat")
 
 
@@ -47,16 +52,35 @@ class Heard(NamedTuple):
     heartbeat: wire.Heartbeat
 
 
+class Sign(NamedTuple):
+    """Of an agent's life, for the metrics."""
+
+    seen_us: int
+    stopping: bool
+    lag_bytes: int
+    lag_s: float
+    lost_bytes: int
+
+
 class Agents:
     """Heartbeats taken by this process.
 
     Args:
+        peers: the other workers.
         wall_us: µs since 1970.
     """
 
-    def __init__(self, store: Tables, metrics: Metrics, *, wall_us: Callable[[], int] = lambda: time.time_ns() // 1000) -> None:
+    def __init__(
+        self,
+        store: Tables,
+        metrics: Metrics,
+        peers: Peers = ALONE,
+        *,
+        wall_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
         self._store = store
         self._metrics = metrics
+        self._peers = peers
         self._wall_us = wall_us
         self._waiting: dict[Name, Heard] = {}
         self._heard: dict[Name, Heard] = {}
@@ -73,7 +97,11 @@ class Agents:
 
     async def write(self) -> None:
         """Write what was taken since the last time. Raises StoreError; it is written the next time then."""
-        self._measure()
+        if self._peers.alone:
+            self.measure()
+        else:
+            with suppress(OSError):  # for the metrics only
+                self._peers.says(_HEARD, _encode_signs(list(self._signs().items())))
         async with self._writing:
             taken = dict(self._waiting)
             if not taken:
@@ -104,15 +132,37 @@ class Agents:
         agents = [_shown(name, heard, now_us) for name, heard in found.items()]
         return sorted(agents, key=lambda agent: (-agent.lag_bytes, agent.agent, agent.scope))
 
-    def _measure(self) -> None:
-        oldest_us = self._wall_us() - int(HEARD_S * 1e6)
-        for name in [name for name, heard in self._heard.items() if heard.seen_us < oldest_us or heard.heartbeat.stopping]:
+    def measure(self) -> None:
+        """Set the metrics."""
+        signs = self._signs()
+        if not self._peers.alone:
+            for text in self._peers.said(_HEARD):
+                for name, sign in _decode_signs(text):
+                    if name not in signs or signs[name].seen_us < sign.seen_us:
+                        signs[name] = sign
+        oldest_us = self._oldest_us()
+        alive = [sign for sign in signs.values() if sign.seen_us >= oldest_us and not sign.stopping]
+        self._metrics.agents.set(len(alive))
+        self._metrics.agents_lag_bytes.set(sum(sign.lag_bytes for sign in alive))
+        self._metrics.agents_lag_seconds.set(max((sign.lag_s for sign in alive), default=0.0))
+        self._metrics.agents_lost_bytes.set(sum(sign.lost_bytes for sign in alive))
+
+    def _signs(self) -> dict[Name, Sign]:
+        """Of whom this process has heard lately."""
+        oldest_us = self._oldest_us()
+        for name in [name for name, heard in self._heard.items() if heard.seen_us < oldest_us]:
             del self._heard[name]
-        heartbeats = [heard.heartbeat for heard in self._heard.values()]
-        self._metrics.agents.set(len(heartbeats))
-        self._metrics.agents_lag_bytes.set(sum(heartbeat.lag_bytes for heartbeat in heartbeats))
-        self._metrics.agents_lag_seconds.set(max((heartbeat.lag_s for heartbeat in heartbeats), default=0.0))
-        self._metrics.agents_lost_bytes.set(sum(heartbeat.lost_bytes for heartbeat in heartbeats))
+        return {
+            name: Sign(seen_us, told.stopping, told.lag_bytes, told.lag_s if isfinite(told.lag_s) else 0.0, told.lost_bytes)
+            for name, (seen_us, told) in self._heard.items()
+        }
+
+    def _oldest_us(self) -> int:
+        return self._wall_us() - int(HEARD_S * 1e6)
+
+
+_encode_signs = msgspec.json.Encoder().encode
+_decode_signs = msgspec.json.Decoder(list[tuple[Name, Sign]]).decode
 
 
 def _decode(text: str) -> wire.Heartbeat:
