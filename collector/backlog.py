@@ -3,8 +3,11 @@
 - All records of a request are let in, or none. What is held (waiting, and in the commit under way) stays below
   ``queue_bytes``, and one tenant's part below its share. A tenant of which nothing is held is let in with any request
   that the whole has room for, and a request that would be alone always.
+- Data older than a day (`collector.ages`: an insert of it may touch many partitions) never shares a commit with fresh
+  data. While both wait, commits of the two alternate: old data delays fresh data by one commit at most, which touches
+  few partitions, and is not starved by it.
 - A commit takes one record of each tenant in turn while they fit, so one tenant's backlog delays another's record by
-  one commit at most. Within a tenant the order is kept.
+  one commit at most. Within a tenant and an age the order is kept.
 - Two records whose ranges of one file overlap never share a commit: the second waits for the next, and is looked up.
 
 A parcel is an agent's record or some events of the JSON API; both wait in the same lines.
@@ -13,10 +16,13 @@ A parcel is an agent's record or some events of the JSON API; both wait in the s
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, TypeAlias
 
+from collector import ages
 from collector.blocks import Parcel, offsets_of
 from collector.config import WriterConfig
 from collector.errors import QueueFull
@@ -60,10 +66,12 @@ class Request:
 class RecordItem:
     """An agent's record on its way."""
 
-    def __init__(self, request: Request, index: int, parcel: Parcel) -> None:
+    def __init__(self, request: Request, index: int, parcel: Parcel, now_us: int) -> None:
         self.request = request
         self.index = index
         self.parcel = parcel
+        self.old = ages.old_partitions(parcel, now_us)
+        """The partitions it touches, if it is old."""
         self.lookup = parcel.lookup
         self.tally = Tally(parcel.header.record_id)
         self.error: BaseException | None = None
@@ -76,6 +84,7 @@ class EventItem:
         self.request = request
         self.index = index
         self.parcel = parcel
+        self.old = parcel.old
         self.tally = Verdicts(len(parcel.rows))
         self.error: BaseException | None = None
 
@@ -83,20 +92,33 @@ class EventItem:
 Item: TypeAlias = RecordItem | EventItem
 
 
+Lines: TypeAlias = dict[str, deque[Item]]
+"""What waits of each tenant; who stands first comes first."""
+
+
 class Backlog:
     """What waits: per tenant in order, bounded in bytes, taken in turn."""
 
-    def __init__(self, config: WriterConfig, metrics: Metrics) -> None:
+    def __init__(self, config: WriterConfig, metrics: Metrics, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
         self._config = config
         self._metrics = metrics
-        self._tenants: dict[str, deque[Item]] = {}
+        self._clock_ns = clock_ns
+        self._fresh: Lines = {}
+        self._old: Lines = {}
+        self._took_fresh = False
+        """The last time."""
         self._bytes: dict[str, int] = {}
         self.held_bytes = 0
         """Of all records that are not decided: waiting and in the commit under way."""
         self.waiting_bytes = 0
 
     def __bool__(self) -> bool:
-        return bool(self._tenants)
+        return bool(self._fresh or self._old)
+
+    @property
+    def delayed_by_old(self) -> bool:
+        """Fresh data waits, and the last commit was one of old data."""
+        return bool(self._fresh) and not self._took_fresh
 
     def put(self, request: Request, parcels: Sequence[AnyParcel]) -> None:
         """Take the records of a request, all or none. A tenant that has nothing here is let in with any one request
@@ -116,17 +138,21 @@ class Backlog:
         self.held_bytes += size
         self.waiting_bytes += size
         self._metrics.queue_bytes.set(self.held_bytes)
-        line = self._tenants.setdefault(tenant, deque())
-        line.extend(_item(request, n, parcel) for n, parcel in enumerate(parcels))
+        now_us = self._clock_ns() // 1000
+        for n, parcel in enumerate(parcels):
+            item = _item(request, n, parcel, now_us)
+            (self._old if item.old else self._fresh).setdefault(tenant, deque()).append(item)
 
     def take(self) -> list[Item]:
-        """The next commit: one record of each tenant in turn while they fit. At least one record."""
+        """The next commit: one record of each tenant in turn while they fit, all old or all fresh. At least one record."""
+        self._took_fresh = bool(self._fresh) and not (self._old and self._took_fresh)
+        lines = self._fresh if self._took_fresh else self._old
         items: list[Item] = []
         taken = Taken()
-        turn = deque(self._tenants)
+        turn = deque(lines)
         while turn:
             tenant = turn.popleft()
-            line = self._tenants[tenant]
+            line = lines[tenant]
             if not taken.fits(line[0], self._config.commit_bytes):
                 continue
             item = line.popleft()
@@ -136,11 +162,11 @@ class Backlog:
             if line:
                 turn.append(tenant)
             else:
-                del self._tenants[tenant]
+                del lines[tenant]
         # Who stands first in the next commit: those who got least in this one.
         for tenant in dict.fromkeys(item.request.tenant_id for item in items):
-            if tenant in self._tenants:
-                self._tenants[tenant] = self._tenants.pop(tenant)
+            if tenant in lines:
+                lines[tenant] = lines.pop(tenant)
         return items
 
     def done(self, item: Item) -> None:
@@ -155,21 +181,21 @@ class Backlog:
 
     def fail(self, error: Exception) -> None:
         """Give everybody who waits an error."""
-        for request in {item.request for line in self._tenants.values() for item in line}:
+        for request in {item.request for line in chain(self._fresh.values(), self._old.values()) for item in line}:
             request.fail(error)
-        self._tenants.clear()
+        self._fresh.clear()
+        self._old.clear()
 
     def drop(self, request: Request) -> None:
         """Forget what waits of a request that failed."""
-        line = self._tenants.get(request.tenant_id)
-        if line is None:
-            return
-        for item in [item for item in line if item.request is request]:
-            line.remove(item)
-            self.waiting_bytes -= weight(item.parcel)
-            self.done(item)
-        if not line:
-            del self._tenants[request.tenant_id]
+        for lines in (self._fresh, self._old):
+            line = lines.get(request.tenant_id, deque())
+            for item in [item for item in line if item.request is request]:
+                line.remove(item)
+                self.waiting_bytes -= weight(item.parcel)
+                self.done(item)
+            if not line:
+                lines.pop(request.tenant_id, None)
 
 
 class Taken:
@@ -180,6 +206,7 @@ class Taken:
         self._events = 0
         self._lookups = 0
         self._asked = 0
+        self._partitions: frozenset[ages.Partition] = ages.FRESH
         self._ranges: dict[tuple[str, str], list[tuple[int, int]]] = {}
 
     def fits(self, item: Item, commit_bytes: int) -> bool:
@@ -192,6 +219,7 @@ class Taken:
             and self._events + events_of(parcel) <= MAX_COMMIT_EVENTS
             and self._lookups + _looked_up(item) <= MAX_LOOKUPS
             and self._asked + _asked_of(parcel) <= MAX_ASKED_IDS
+            and (not item.old or len(self._partitions | item.old) <= ages.MAX_PARTITIONS)
         )
 
     def add(self, item: Item) -> None:
@@ -200,6 +228,7 @@ class Taken:
         self._events += max(events_of(parcel), 1)
         self._lookups += _looked_up(item)
         self._asked += _asked_of(parcel)
+        self._partitions |= item.old
         if isinstance(parcel, Parcel) and parcel.events and not parcel.losses:
             self._ranges.setdefault(_content(parcel), []).append(offsets_of(parcel))
 
@@ -225,10 +254,10 @@ def raw_bytes_of(parcel: AnyParcel) -> int:
     return parcel.size_bytes if isinstance(parcel, EventParcel) else len(parcel.lines)
 
 
-def _item(request: Request, index: int, parcel: AnyParcel) -> Item:
+def _item(request: Request, index: int, parcel: AnyParcel, now_us: int) -> Item:
     if isinstance(parcel, EventParcel):
         return EventItem(request, index, parcel)
-    return RecordItem(request, index, parcel)
+    return RecordItem(request, index, parcel, now_us)
 
 
 def _looked_up(item: Item) -> int:

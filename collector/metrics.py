@@ -110,6 +110,7 @@ class Metrics:
 
         # Writer: counted by writer.py.
         self.commits = counter("commits", "Group commits, by result (ok, away, split, failed).", "result")
+        self.commits_old = counter("commits_old", "Group commits of data older than a day.")
         self.commit_seconds = histogram("commit_duration_seconds", "One group commit, lookups included.", _SECONDS)
         self.commit_bytes = histogram("commit_size_bytes", "Raw bytes in one group commit.", _COMMIT_BYTES)
         self.queue_bytes = gauge("queue_waiting_bytes", "Raw bytes waiting for a commit.")

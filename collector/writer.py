@@ -7,6 +7,7 @@ Promises:
 - One commit at a time. The next one begins when the last is done and ``commit_interval_s`` have passed since it began
   (longer where commits are slow, see `REST`), or at once when ``commit_bytes`` wait; when nothing was going on it begins
   at once.
+- Data older than a day is committed apart from fresh data, which waits for one such commit at most.
 - What waits is bounded, and filled into commits by tenants in turn: see `collector.backlog`.
 - Records that may be there already (`Parcel.lookup`), and events whose senders named them, have their IDs looked up
   inside the commit, without FINAL, so that earlier commits and deleted events are seen.
@@ -59,7 +60,7 @@ class Writer:
         self._config = config
         self._metrics = metrics
         self._clock_ns = clock_ns
-        self._backlog = Backlog(config, metrics)
+        self._backlog = Backlog(config, metrics, clock_ns=clock_ns)
         self._changed = asyncio.Event()
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
@@ -139,10 +140,10 @@ class Writer:
             took = time.monotonic() - began
 
     async def _pause(self, until: float, enough_bytes: int) -> None:
-        """Until that time, or until so much waits."""
+        """Until that time, or until so much waits, or fresh data after a commit of old data: it does not pay for that."""
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, until - time.monotonic())):
-                while self._backlog.waiting_bytes < enough_bytes and not self._stopping:
+                while self._backlog.waiting_bytes < enough_bytes and not (self._stopping or self._backlog.delayed_by_old):
                     self._changed.clear()
                     await self._changed.wait()
 
@@ -151,6 +152,7 @@ class Writer:
         records = [item for item in items if isinstance(item, RecordItem)]
         events = [item for item in items if isinstance(item, EventItem)]
         now_ns = self._clock_ns()
+        self._metrics.commits_old.inc(bool(items[0].old))
         if records:
             await self._part(records, Commit(self._store, self._metrics, now_ns=now_ns).write(records))
         if events:
