@@ -24,6 +24,7 @@ from agent import wire
 from tests.support.collector import ADMIN_TOKEN, REPOSITORY, Answer, Collector, command
 from tests.support.engine import ClickHouseFront
 from tests.support.events import body, event, named
+from tests.support.processes import children, gone
 from tests.support.redis import BINARY, Redis
 from tests.support.wait import until
 
@@ -58,17 +59,6 @@ def collector(tmp_path_factory: pytest.TempPathFactory, engine: ClickHouseFront)
 def post(collector: Collector, key: str, value: Any) -> Answer:
     """On a connection of its own, which ends at any of the workers."""
     return collector.request("POST", EVENTS, key=key, body=body(value), headers={"Content-Type": "application/json"})
-
-
-def children(pid: int) -> list[int]:
-    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 def metric(collector: Collector, name: str) -> float:
