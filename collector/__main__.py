@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,20 @@ exit codes: 0 done; 1 it did not work, the message says why; 2 wrong usage or co
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    try:
+
+    def run() -> int:
         config = settings(arguments)
         log.start(config.log.level, config.log.format)
         code: int = arguments.run(arguments, config)
+        return code
+
+    return reported(run)
+
+
+def reported(run: Callable[[], int]) -> int:
+    """The exit code of ``run``; an error that has a message for people is printed and becomes its code."""
+    try:
+        return run()
     except (ConfigError, Invalid) as error:
         print(error, file=sys.stderr)
         return USAGE
@@ -48,7 +58,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return 130
-    return code
 
 
 def parser() -> argparse.ArgumentParser:
@@ -63,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     serve = command_of(commands, "serve", "run the collector", _serve)
     serve.add_argument("--host", help="address to listen on, instead of server.host")
     serve.add_argument("--port", type=int, help="port to listen on, instead of server.port; 0: any free one")
+    serve.add_argument("--workers", type=int, metavar="N", help="processes on the port, instead of server.workers")
 
     demo = commands.add_parser("demo", help="collector, tenant and agent on this machine, to try it out")
     demo.add_argument(
@@ -97,7 +107,7 @@ def settings(arguments: argparse.Namespace) -> Config:
     """The configuration with what the command line changes. Raises ConfigError."""
     config = configuration.load(arguments.config) if arguments.config else Config()
     changes = {
-        "server": {"host": getattr(arguments, "host", None), "port": getattr(arguments, "port", None)},
+        "server": {name: getattr(arguments, name, None) for name in ("host", "port", "workers")},
         "store": {"url": arguments.store},
         "log": {"format": arguments.log_format, "level": arguments.log_level},
     }
@@ -105,7 +115,12 @@ def settings(arguments: argparse.Namespace) -> Config:
 
 
 def _serve(arguments: argparse.Namespace, config: Config) -> int:
-    from collector.serve import serve  # the other commands start without aiohttp's server and the engine
+    # The other commands start without aiohttp's server and the engine.
+    if config.server.workers > 1:
+        from collector.supervisor import supervise
+
+        return asyncio.run(supervise(config))
+    from collector.serve import serve
 
     return asyncio.run(serve(config))
 

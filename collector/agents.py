@@ -4,7 +4,8 @@
 - Taking one costs no insert: those of `collector.flusher`'s interval are written together, the newest of each agent.
   What is not written yet is shown from memory; of other collectors' agents the figures are that interval older.
 - Times are the collector's: an agent's clock may be wrong, and is not needed.
-- The metrics are sums over the agents heard by this process in the last `HEARD_S`; which agent is meant is in the API.
+- The metrics are sums over the agents heard by this collector in the last `HEARD_S`; which agent is meant is in the API.
+  An agent's connections may end at several workers: they tell one another whom they heard, and the last time counts.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from math import isfinite
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -20,6 +23,7 @@ import msgspec
 from agent import wire
 from collector.metrics import Metrics
 from collector.moments import show_moment
+from collector.peers import ALONE, Peers
 from collector.query import Statement
 from collector.read_types import AgentShown, FileShown
 
@@ -32,6 +36,7 @@ TENANT_SHARE = 4
 """One tenant's heartbeats may take a quarter of that; beyond it its own oldest are forgotten, nobody else's."""
 MAX_AGENTS = 1000
 """Shown to one tenant, those last heard first."""
+_HEARD = "heard"
 _COLUMNS = ("tenant_id", "agent", "scope", "seen", "heartbeat")
 
 
@@ -53,8 +58,8 @@ class Heard(NamedTuple):
     size_bytes: int = 0
 
 
-class Figures(NamedTuple):
-    """What the metrics need of a heartbeat."""
+class Sign(NamedTuple):
+    """Of an agent's life, for the metrics."""
 
     seen_us: int
     stopping: bool
@@ -67,17 +72,26 @@ class Agents:
     """Heartbeats taken by this process.
 
     Args:
+        peers: the other workers.
         wall_us: µs since 1970.
     """
 
-    def __init__(self, store: Tables, metrics: Metrics, *, wall_us: Callable[[], int] = lambda: time.time_ns() // 1000) -> None:
+    def __init__(
+        self,
+        store: Tables,
+        metrics: Metrics,
+        peers: Peers = ALONE,
+        *,
+        wall_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
         self._store = store
         self._metrics = metrics
+        self._peers = peers
         self._wall_us = wall_us
         self._waiting: dict[Name, Heard] = {}
         self._waiting_bytes: Counter[str] = Counter()
         """By tenant."""
-        self._heard: dict[Name, Figures] = {}
+        self._heard: dict[Name, Sign] = {}
         self._writing = asyncio.Lock()
 
     def take(self, tenant_id: str, header: wire.Header, heartbeat: wire.Heartbeat) -> None:
@@ -90,12 +104,17 @@ class Agents:
         self._heard.pop(name, None)
         if len(self._heard) >= MAX_WAITING:
             del self._heard[next(iter(self._heard))]
-        self._heard[name] = Figures(seen_us, heartbeat.stopping, heartbeat.lag_bytes, heartbeat.lag_s, heartbeat.lost_bytes)
+        lag_s = heartbeat.lag_s if isfinite(heartbeat.lag_s) else 0.0
+        self._heard[name] = Sign(seen_us, heartbeat.stopping, heartbeat.lag_bytes, lag_s, heartbeat.lost_bytes)
         self._metrics.heartbeats.inc()
 
     async def write(self) -> None:
         """Write what was taken since the last time. Raises StoreError; it is written the next time then."""
-        self._measure()
+        if self._peers.alone:
+            self.measure()
+        else:
+            with suppress(OSError):  # for the metrics only
+                self._peers.says(_HEARD, _encode_signs(list(self._signs().items())))
         async with self._writing:
             taken = dict(self._waiting)
             if not taken:
@@ -140,15 +159,34 @@ class Agents:
         agents = [_shown(name, heard, now_us) for name, heard in found.items()]
         return sorted(agents, key=lambda agent: (-agent.lag_bytes, agent.agent, agent.scope))
 
-    def _measure(self) -> None:
-        oldest_us = self._wall_us() - int(HEARD_S * 1e6)
-        for name in [name for name, heard in self._heard.items() if heard.seen_us < oldest_us or heard.stopping]:
+    def measure(self) -> None:
+        """Set the metrics."""
+        signs = self._signs()
+        if not self._peers.alone:
+            for text in self._peers.said(_HEARD):
+                for name, sign in _decode_signs(text):
+                    if name not in signs or signs[name].seen_us < sign.seen_us:
+                        signs[name] = sign
+        oldest_us = self._oldest_us()
+        alive = [sign for sign in signs.values() if sign.seen_us >= oldest_us and not sign.stopping]
+        self._metrics.agents.set(len(alive))
+        self._metrics.agents_lag_bytes.set(sum(sign.lag_bytes for sign in alive))
+        self._metrics.agents_lag_seconds.set(max((sign.lag_s for sign in alive), default=0.0))
+        self._metrics.agents_lost_bytes.set(sum(sign.lost_bytes for sign in alive))
+
+    def _signs(self) -> dict[Name, Sign]:
+        """Of whom this process has heard lately."""
+        oldest_us = self._oldest_us()
+        for name in [name for name, sign in self._heard.items() if sign.seen_us < oldest_us]:
             del self._heard[name]
-        heard = self._heard.values()
-        self._metrics.agents.set(len(heard))
-        self._metrics.agents_lag_bytes.set(sum(figures.lag_bytes for figures in heard))
-        self._metrics.agents_lag_seconds.set(max((figures.lag_s for figures in heard), default=0.0))
-        self._metrics.agents_lost_bytes.set(sum(figures.lost_bytes for figures in heard))
+        return dict(self._heard)
+
+    def _oldest_us(self) -> int:
+        return self._wall_us() - int(HEARD_S * 1e6)
+
+
+_encode_signs = msgspec.json.Encoder().encode
+_decode_signs = msgspec.json.Decoder(list[tuple[Name, Sign]]).decode
 
 
 def _decode(text: str) -> wire.Heartbeat:

@@ -59,6 +59,7 @@ from collector.parts import (
     KEYRING,
     METRICS,
     OUTCOMES,
+    PEERS,
     PLACES,
     QUOTA,
     READINESS,
@@ -73,6 +74,7 @@ from collector.parts import (
     WRITER,
     Readiness,
 )
+from collector.peers import ALONE, Peers
 from collector.quota import Quota
 from collector.store import Store
 from collector.turnstile import Places, Turnstile
@@ -91,16 +93,17 @@ WATCH_INTERVAL_S = 2.0
 """How often the store is asked whether it is there, and the schema tried again while it is not applied."""
 
 
-def build(config: Config) -> web.Application:
-    """The application, not yet started."""
+def build(config: Config, peers: Peers = ALONE) -> web.Application:
+    """The application, not yet started. ``peers``: the other processes on its port."""
     app = web.Application(middlewares=[surround, caller.leaving], client_max_size=registration.MAX_BODY_BYTES)
     app[CONFIG] = config
-    app[METRICS] = Metrics()
+    app[PEERS] = peers
+    app[METRICS] = Metrics(peers)
     app[READINESS] = Readiness()
     app[TURNSTILE] = Turnstile(config.store.readers - 1, config.store.query_timeout_s)
     app[WORKBENCH] = Workbench()
     app[PLACES] = Places()
-    app[REGISTERING] = asyncio.Lock()
+    app[REGISTERING] = peers.lock("tenants")
     app[ADMIN_GATE] = AdminGate(config.admin_token, app[METRICS])
     app[INTAKE] = Intake(
         total_bytes=config.writer.queue_bytes,
@@ -180,7 +183,7 @@ async def _quota(app: web.Application) -> AsyncIterator[None]:
 
 async def _reports(app: web.Application) -> AsyncIterator[None]:
     outcomes = app[OUTCOMES] = OutcomesLog(app[STORE])
-    agents = app[AGENTS] = Agents(app[STORE], app[METRICS])
+    agents = app[AGENTS] = Agents(app[STORE], app[METRICS], app[PEERS])
     flusher = Flusher(app[STORE], {"outcomes": outcomes.write, "heartbeats": agents.write})
     flusher.start()
     yield

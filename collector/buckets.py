@@ -6,7 +6,8 @@
   rate, ``1/replicas``, from the level it saw last. It says so in the log, `state` and the metric, and asks again every
   `AWAY_S`. So a limit may be missed by little for a moment, and nobody waits for Redis.
   Known limit: what was asked of a Redis that hung may be charged there too when it wakes up.
-- With ``replicas`` and no Redis each collector allows its part all the time.
+- With ``replicas`` and no Redis each collector allows its part all the time. Each worker of a collector
+  (``server.workers``) counts as a replica.
 """
 
 from __future__ import annotations
@@ -165,6 +166,7 @@ class Shared:
         self._is_away = False
         self._client, self._script, self._faults = _connected(config)
         metrics.limits_shared.set(1)
+        metrics.limits_part.set(1)
 
     @property
     def state(self) -> str:
@@ -220,6 +222,7 @@ class Shared:
         self._is_away = True
         self._metrics.limits_shared.set(0)
         share = 1 / self._config.replicas
+        self._metrics.limits_part.set(share)
         log.warning(
             "limits: Redis at %s does not answer (%s); until it does this collector allows %.3g of every rate",
             self._config.redis_url, str(error) or type(error).__name__, share,
@@ -230,6 +233,7 @@ class Shared:
         if self._is_away:
             self._is_away = False
             self._metrics.limits_shared.set(1)
+            self._metrics.limits_part.set(1)
             log.info("limits: Redis answers again, budgets are shared")
 
 
@@ -258,4 +262,5 @@ def made(config: QuotaConfig, metrics: Metrics) -> Buckets:
     if config.redis_url:
         return Shared(config, metrics)
     metrics.limits_shared.set(0)
+    metrics.limits_part.set(1 / config.replicas)
     return Memory(1 / config.replicas)

@@ -36,6 +36,8 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """0 lets the system choose; the ready line says which."""
     max_request_bytes: Bytes = 16 * MIB
     """Longest body as sent. A longer one is answered 413 without being read."""
+    workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    """Processes on the port, each a whole collector; for a served engine only."""
     shutdown_timeout_s: Seconds = 20.0
     header_timeout_s: Seconds = 75.0
     """A connection on which no whole request arrived for so long is closed."""
@@ -89,7 +91,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Longest single event of the JSON API."""
     max_batch_events: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 10_000
     concurrent_requests: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 64
-    """Under way at once, per collector."""
+    """Under way at once, in each process of a collector."""
     on_limit: Literal["partial", "refuse"] = "partial"
     """A JSON batch above the rate: take what fits, or refuse all of it."""
 
@@ -219,6 +221,11 @@ def _rules(config: Config) -> Iterator[str]:
     """What no single field can say."""
     yield from _store_rules(config.store)
     yield from _quota_rules(config.quota)
+    if config.server.workers > 1 and settings.url_of(config.store.url).scheme == "chdb":
+        yield (
+            f"server.workers is {config.server.workers}, but store.url {config.store.url} is an engine inside one process; "
+            "set server.workers to 1, or use a ClickHouse server (http://host:8123)"
+        )
     if config.writer.commit_bytes > config.writer.queue_bytes:
         yield (
             f"writer.commit_bytes is {config.writer.commit_bytes}, above writer.queue_bytes "

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import glob
 import json
 import os
@@ -20,7 +19,6 @@ import secrets
 import shlex
 import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -31,6 +29,7 @@ import msgspec
 import yaml
 
 from agent import status
+from collector.children import Child, ending
 from collector.errors import CollectorError
 
 HOST = "127.0.0.1"
@@ -48,62 +47,35 @@ class DemoFailed(CollectorError):
 
 
 class Program:
-    """One of the two programs: in a process group of its own, so that Ctrl-C reaches it in order; started again if it dies."""
+    """One of the two programs: its output goes into a file, and it is started again if it dies."""
 
     def __init__(self, name: str, arguments: list[str], log: Path) -> None:
         self.name = name
-        self._arguments = [sys.executable, "-m", *arguments]
         self._log = log
-        self._process: asyncio.subprocess.Process | None = None
+        self._child = Child(arguments)
 
     async def start(self) -> None:
         with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=_end_with_parent,
-            )
+            await self._child.start(stdout=log, stderr=log)
 
     async def keep(self) -> None:
         """Start it again whenever it ends, until cancelled."""
         while True:
-            assert self._process is not None
-            code = await self._process.wait()
-            say(f"{self.name} ended ({_ending(code)}); starting it again")
+            code = await self._child.wait()
+            say(f"{self.name} ended ({ending(code)}); starting it again")
             await asyncio.sleep(RESTART_PAUSE_S)
             await self.start()
 
     async def stop(self) -> None:
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        process.send_signal(signal.SIGTERM)
-        try:
-            await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        await self._child.stop(STOP_TIMEOUT_S)
 
     def died(self) -> str:
         """Why it is not running, from the end of its log; empty while it runs."""
-        if self._process is None or self._process.returncode is None:
+        code = self._child.exit_code
+        if code is None:
             return ""
         tail = self._log.read_text("utf-8", "replace").strip().splitlines()[-3:]
-        return f"the {self.name} ended ({_ending(self._process.returncode)}); its log {self._log} ends with:\n" + "\n".join(
-            tail
-        )
-
-
-def _end_with_parent() -> None:
-    """In the child: SIGTERM when the demo dies, however it does (PR_SET_PDEATHSIG), so that nothing holds the folder."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-
-
-def _ending(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return f"the {self.name} ended ({ending(code)}); its log {self._log} ends with:\n" + "\n".join(tail)
 
 
 def say(text: str) -> None:

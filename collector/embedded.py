@@ -2,8 +2,9 @@
 
 - The folder is locked with a `flock` of our own for as long as the store is open. The engine has one too, but what it
   says about it is obscure; ours names the process that has the store.
-- Inserts and statements that change something run on one thread, queries on ``readers`` others. The engine releases
-  the GIL, so they run side by side. A call that was given up by its caller still runs to its end in its thread.
+- Inserts and statements that change something run on two threads, one for each lane of the writer, queries on
+  ``readers`` others. The engine releases the GIL, so they run side by side. A call that was given up by its caller still
+  runs to its end in its thread.
 - A handle that saw an error is closed and never used again. The engine keeps the output that a failed query had already
   made, and puts it in front of the next result on the same handle: one tenant's rows in another tenant's answer.
 
@@ -26,6 +27,7 @@ from clickhouse_connect.driver.client import Client
 
 from collector.errors import ConfigError, StoreLocked
 
+WRITERS = 2
 LOCK_FILE = "pulsestream.lock"
 
 ENGINE_OPTIONS = {
@@ -46,7 +48,7 @@ class Embedded:
         self._database = database
         self._readers = readers
         self._lock_fd = -1
-        self._writing = _Handles(self._connect, 1, "store-write")
+        self._writing = _Handles(self._connect, WRITERS, "store-write")
         self._reading = _Handles(self._connect, readers, "store-read")
 
     async def open(self) -> None:

@@ -4,7 +4,7 @@ Order: IDs are looked up, without FINAL so that deleted events are seen → what
 events with one ID in this commit the first is written → one insert → the others are duplicates of it, or, where it was
 refused, the next one is written in its place.
 
-All commits of a collector run one after the other, so an ID that was accepted is found by every later commit. The
+A tenant's commits in a collector run one after the other, so an ID that was accepted is found by every later one. The
 stored event is never touched by a repeat: it is not written at all.
 
 An insert that the engine refuses for its content is made again per request, then by halves, down to the event, as in

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from agent import wire
+from collector import ages
 from collector.event_checks import ROW_COLUMNS, Checked, Row
 
 MAX_EVENTS = 500
@@ -27,6 +28,8 @@ class EventParcel(msgspec.Struct, frozen=True):
     asked: Sequence[str]
     """IDs that may be in the store already."""
     size_bytes: int
+    old: frozenset[ages.Partition] = ages.FRESH
+    """The partitions they fall into, if they are old."""
 
     @property
     def ids(self) -> Sequence[str]:
@@ -70,26 +73,40 @@ class Verdicts:
         return [verdict for verdict in self._verdicts if verdict is not None]
 
 
-def parcels_of(tenant_id: str, events: Sequence[Checked]) -> list[EventParcel]:
-    """The events in parcels, in order."""
+def parcels_of(tenant_id: str, events: Sequence[Checked], *, old_before_us: int | None = None) -> list[EventParcel]:
+    """The events in parcels, in order: each of fresh ones, or of old ones that fall into few partitions.
+
+    Args:
+        old_before_us: from when on an event is fresh; None: all are.
+    """
     parcels: list[EventParcel] = []
     first = size = 0
+    old = ages.FRESH
     for place, event in enumerate(events):
-        if place > first and (place - first == MAX_EVENTS or size + event.size > MAX_BYTES):
-            parcels.append(_parcel(tenant_id, events[first:place], size))
-            first, size = place, 0
+        partition = None if old_before_us is None else ages.old_partition(event.row, old_before_us)
+        if place > first and (
+            place - first == MAX_EVENTS
+            or size + event.size > MAX_BYTES
+            or (partition is None) != (not old)
+            or (partition is not None and len(old | {partition}) > ages.MAX_PARTITIONS)
+        ):
+            parcels.append(_parcel(tenant_id, events[first:place], size, old))
+            first, size, old = place, 0, ages.FRESH
         size += event.size
+        if partition is not None and partition not in old:
+            old |= {partition}
     if events:
-        parcels.append(_parcel(tenant_id, events[first:], size))
+        parcels.append(_parcel(tenant_id, events[first:], size, old))
     return parcels
 
 
-def _parcel(tenant_id: str, events: Sequence[Checked], size: int) -> EventParcel:
+def _parcel(tenant_id: str, events: Sequence[Checked], size: int, old: frozenset[ages.Partition]) -> EventParcel:
     return EventParcel(
         tenant_id,
         columns=columns_of([event.row for event in events]),
         asked=[event.event_id for event in events if not event.minted],
         size_bytes=size,
+        old=old,
     )
 
 

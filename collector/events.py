@@ -25,7 +25,7 @@ import msgspec
 from aiohttp import web
 
 from agent import wire
-from collector import batches, bodies, caller, tenants
+from collector import ages, batches, bodies, caller, tenants
 from collector.batches import RATE_LIMITED, Batch, invalid_of
 from collector.errors import (
     EventRefused,
@@ -230,7 +230,7 @@ async def _taken(app: web.Application, tenant: Tenant, batch: Batch) -> tuple[di
 async def _written(app: web.Application, tenant: Tenant, events: Sequence[Checked], charge: Charge) -> list[Verdict]:
     """The verdicts of events that the budget has let in. What comes to nothing is given back."""
     try:
-        verdicts = await app[WRITER].submit_events(parcels_of(tenant.tenant_id, events))
+        verdicts = await _submitted(app, tenant, events)
         paid = events
         if verdicts.count(ACCEPTED) < len(events):
             paid = [event for event, verdict in zip(events, verdicts, strict=True) if verdict.outcome == wire.ACCEPTED]
@@ -239,6 +239,17 @@ async def _written(app: web.Application, tenant: Tenant, events: Sequence[Checke
     finally:
         await charge.settle(0, 0)  # does nothing where it is settled
     return verdicts
+
+
+async def _submitted(app: web.Application, tenant: Tenant, events: Sequence[Checked]) -> list[Verdict]:
+    """The verdicts in the order of the events; old ones are written apart from the others."""
+    old_before_us = ages.old_before(time.time_ns() // 1000)
+    order = ages.fresh_first(events, old_before_us)
+    if order is None:
+        return await app[WRITER].submit_events(parcels_of(tenant.tenant_id, events))
+    parcels = parcels_of(tenant.tenant_id, [events[place] for place in order], old_before_us=old_before_us)
+    verdicts = dict(zip(order, await app[WRITER].submit_events(parcels), strict=True))
+    return [verdicts[place] for place in range(len(events))]
 
 
 async def _known(app: web.Application, tenant: Tenant, events: Sequence[Checked]) -> dict[str, Verdict]:

@@ -27,9 +27,24 @@ class Unreadable(logging.Filter):
         return True
 
 
-def start(level: str, form: str) -> None:
-    """Send all logging of the program to stderr. ``form`` is ``text`` or ``json``."""
+class Numbered(logging.Filter):
+    """Says on every line which worker it is of."""
+
+    def __init__(self, worker: int) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        vars(record).update(fields(**{**getattr(record, "fields", {}), "worker": self._worker}))
+        return True
+
+
+def start(level: str, form: str, *, worker: int | None = None) -> None:
+    """Send all logging of the program to stderr. ``form`` is ``text`` or ``json``; ``worker``: one of several processes."""
     logs.start(level, form)
+    if worker is not None:
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(Numbered(worker))
     logging.getLogger("aiohttp.server").addFilter(Unreadable())
     # The driver raises what matters, and what is raised is logged here; its own lines would say it again.
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)

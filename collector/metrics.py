@@ -4,9 +4,17 @@
 - Labels come from small fixed sets: a route, a status, an outcome or reason code. Never a path, a tenant, or anything
   that came in a request.
 - One `Metrics` per program, with a registry of its own, so that two of them can live in one test.
+- Workers on one port are one collector: a scrape, which reaches any of them, shows all together. Their values live in
+  files of a shared folder, one set for each worker's place. A worker that is started again counts on where the one before
+  it ended, to the last event, so no counter goes back. Gauges are summed over the workers that run, or say the worst of
+  them. Only what the system says of processes is shown for each (label ``worker``).
 """
 
 from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -19,7 +27,12 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client import values as clients
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from collector.peers import ALONE, Peers
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` series beside each counter doubles what is scraped, for nothing we use
@@ -27,23 +40,44 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _COMMIT_BYTES = (1e3, 1e4, 1e5, 1e6, 2e6, 4e6, 8e6, 16e6)
 
 
+Merged = Literal["livesum", "livemin", "livemostrecent"]
+
+
+def share(folder: str, number: int) -> None:
+    """From now on instruments are made in this folder, as those of the worker with this number."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    clients.ValueClass = clients.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
+
+
 class Metrics:
     """The instruments; whoever owns a fact counts it here."""
 
-    def __init__(self) -> None:
+    def __init__(self, peers: Peers = ALONE) -> None:
         self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        GCCollector(registry=registry)
+        self._shown = registry
+        if peers.alone:
+            ProcessCollector(registry=registry)
+            GCCollector(registry=registry)
+        else:
+            self._shown = CollectorRegistry()
+            MultiProcessCollector(self._shown, peers.folder)  # type: ignore[no-untyped-call]
+            self._shown.register(Processes(peers.running))
+        PlatformCollector(registry=self._shown)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"collector_{name}", text, labels, registry=registry)
 
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(f"collector_{name}", text, registry=registry)
+        def gauge(name: str, text: str, merged: Merged = "livesum") -> Gauge:
+            return Gauge(f"collector_{name}", text, registry=registry, multiprocess_mode=merged)
 
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(f"collector_{name}", text, labels, buckets=buckets, registry=registry)
+
+        # Processes: counted here.
+        self.starts = counter("starts", "Processes started; more than there are workers: some died and were replaced.")
+        self.workers = gauge("workers", "Processes that run.")
+        self.starts.inc()
+        self.workers.set(1)
 
         # HTTP: counted by app.py. `route` is the route's pattern, or "unknown".
         self.requests = counter("http_requests", "Requests answered.", "route", "status")
@@ -61,18 +95,22 @@ class Metrics:
 
         # Limits: counted by quota.py, caller.py and buckets.py.
         self.limited = counter("limited", "Requests or parts of them beyond a tenant's limit, by code.", "reason")
-        self.limits_shared = gauge("limits_shared", "1 while budgets are shared through Redis.")
+        self.limits_shared = gauge("limits_shared", "1 while budgets are shared through Redis.", "livemin")
+        self.limits_part = gauge("limits_part", "The part of every rate that one process allows by itself.", "livemin")
         self.limits_fallbacks = counter("limits_fallbacks", "Times that Redis did not answer for a budget.")
 
-        # Agents: counted by agents.py, from heartbeats taken by this process.
+        # Agents: counted by agents.py, from heartbeats taken by this collector; one heard by several workers counts once.
         self.heartbeats = counter("agent_heartbeats", "Heartbeats taken.")
-        self.agents = gauge("agents", "Agents heard lately that did not say goodbye.")
-        self.agents_lag_bytes = gauge("agents_lag_bytes", "Bytes of their files that are not acknowledged.")
-        self.agents_lag_seconds = gauge("agents_lag_seconds", "Age of the oldest byte not acknowledged, of the worst of them.")
-        self.agents_lost_bytes = gauge("agents_lost_bytes", "Bytes they lost since their starts.")
+        self.agents = gauge("agents", "Agents heard lately that did not say goodbye.", "livemostrecent")
+        self.agents_lag_bytes = gauge("agents_lag_bytes", "Bytes of their files that are not acknowledged.", "livemostrecent")
+        self.agents_lag_seconds = gauge(
+            "agents_lag_seconds", "Age of the oldest byte not acknowledged, of the worst of them.", "livemostrecent"
+        )
+        self.agents_lost_bytes = gauge("agents_lost_bytes", "Bytes they lost since their starts.", "livemostrecent")
 
         # Writer: counted by writer.py.
         self.commits = counter("commits", "Group commits, by result (ok, away, split, failed).", "result")
+        self.commits_old = counter("commits_old", "Group commits of data older than a day.")
         self.commit_seconds = histogram("commit_duration_seconds", "One group commit, lookups included.", _SECONDS)
         self.commit_bytes = histogram("commit_size_bytes", "Raw bytes in one group commit.", _COMMIT_BYTES)
         self.queue_bytes = gauge("queue_waiting_bytes", "Raw bytes waiting for a commit.")
@@ -82,11 +120,26 @@ class Metrics:
         self.parse_errors = counter("events_parse_errors", "Events kept whole because a part did not parse.", "kind")
 
         # Store and search.
-        self.store_up = gauge("store_up", "1 when the store answered the last time it was asked.")
+        self.store_up = gauge("store_up", "1 when the store answered the last time it was asked.", "livemin")
         self.store_errors = counter("store_errors", "Statements the engine refused, by kind (away, error).", "kind")
         self.queries = counter("queries", "Queries of callers, by endpoint and result.", "endpoint", "result")
         self.query_seconds = histogram("query_duration_seconds", "Queries of callers.", _SECONDS, "endpoint")
 
     def text(self) -> bytes:
         """The exposition format, for /metrics."""
-        return generate_latest(self.registry)
+        return generate_latest(self._shown)
+
+
+class Processes:
+    """What the system says of each worker: `running` gives number and process."""
+
+    def __init__(self, running: Callable[[], dict[int, int]]) -> None:
+        self._running = running
+
+    def collect(self) -> Iterable[Metric]:
+        families: dict[str, Metric] = {}
+        for number, pid in sorted(self._running().items()):
+            for family in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
+                kept = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                kept.samples += [sample._replace(labels={"worker": str(number)}) for sample in family.samples]
+        return families.values()

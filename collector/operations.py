@@ -10,7 +10,7 @@ from aiohttp import web
 from agent.release import version
 from collector import caller, metrics
 from collector.errors import StoreError
-from collector.parts import METRICS, QUOTA, READINESS, STORE, WRITER
+from collector.parts import AGENTS, METRICS, PEERS, QUOTA, READINESS, STORE, WRITER
 from collector.paths import ADMIN, ANYONE, DESCRIPTION_PATH, KEY, OPERATIONS, Operation
 from collector.read_types import ComponentHealth, HealthAnswer
 
@@ -54,6 +54,9 @@ async def get_health(request: web.Request) -> web.Response:
         "writer": ComponentHealth("ok" if app[WRITER].takes else "down"),
         "limits": ComponentHealth("degraded" if "does not answer" in shared else "ok", shared),
     }
+    if not app[PEERS].alone:
+        running, count = len(app[PEERS].running()), app[PEERS].count
+        parts["workers"] = ComponentHealth("degraded" if running < count else "ok", f"{running} of {count} take requests")
     states = {part.status for part in parts.values()}
     status = "unhealthy" if "down" in states else "degraded" if "degraded" in states else "healthy"
     answer = HealthAnswer(status, version(), round(time.monotonic() - app[READINESS].since_s, 1), parts)
@@ -75,7 +78,9 @@ async def get_readyz(request: web.Request) -> web.Response:
 
 
 async def get_metrics(request: web.Request) -> web.Response:
+    """Of all workers together, whichever is asked."""
     caller.anyone(request)
+    request.app[AGENTS].measure()
     return web.Response(body=request.app[METRICS].text(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
 

@@ -5,7 +5,6 @@ Each part is made by one pair in `collector.app`, and by nothing else.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +17,7 @@ from collector.intake import Intake
 from collector.keys import KeyUses
 from collector.metrics import Metrics
 from collector.outcomes_log import OutcomesLog
+from collector.peers import Lock, Peers
 from collector.quota import Quota
 from collector.store import Store
 from collector.turnstile import Places, Turnstile
@@ -36,6 +36,8 @@ class Readiness:
 
 
 CONFIG = web.AppKey("config", Config)
+PEERS = web.AppKey("peers", Peers)
+"""The other processes on this port."""
 METRICS = web.AppKey("metrics", Metrics)
 READINESS = web.AppKey("readiness", Readiness)
 STORE = web.AppKey("store", Store)
@@ -44,8 +46,8 @@ KEY_USES = web.AppKey("key_uses", KeyUses)
 KEYRING = web.AppKey("keyring", Keyring)
 ADMIN_GATE = web.AppKey("admin_gate", AdminGate)
 INTAKE = web.AppKey("intake", Intake)
-REGISTERING = web.AppKey("registering", asyncio.Lock)
-"""Held while a tenant is made."""
+REGISTERING = web.AppKey("registering", Lock)
+"""Held while a tenant is made or changed, by any worker."""
 TURNSTILE = web.AppKey("turnstile", Turnstile)
 THREADS = web.AppKey("threads", ThreadPoolExecutor)
 """For unpacking bodies and taking agents' runs apart, beside the event loop."""

@@ -12,7 +12,8 @@ For single events:
 - A batch sent again begins with what is stored already. Its tail gets through when the duplicates' refund is used for
   it: settle, then `admit_up_to` for the rest, while the round before gave something back.
 - A tenant with ``on_limit: refuse`` gets all of a batch or nothing; nothing is granted then, and ``limited`` is set.
-- Events per month are counted in the store (`collector.usage`), what other collectors took is seen seconds later.
+- Events per month are counted in the store before they are answered (`collector.usage`); what other collectors took is
+  seen seconds later.
 """
 
 from __future__ import annotations
@@ -131,6 +132,8 @@ class Quota:
     async def _settle(self, tenant: Tenant, charge: Charge, events: int, size: int) -> None:
         self._usage.release(tenant, charge.events)
         self._usage.note(tenant, events, size)
+        if events:
+            await self._usage.kept(tenant)
         unused, unused_size = max(0, charge.events - events), max(0, charge.size_bytes - size)
         if unused or unused_size:
             await self._buckets.give(tenant, unused, unused_size)

@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -24,6 +25,7 @@ from collector.config import Config, Server
 from collector.errors import CollectorError
 from collector.front import Runner
 from collector.parts import READINESS
+from collector.peers import ALONE, Peers
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +41,19 @@ class CannotServe(CollectorError):
     """The address cannot be had; the message has the mend."""
 
 
-async def serve(config: Config) -> int:
-    """Run until a signal; returns the exit code. Raises CollectorError when it cannot start."""
+async def serve(config: Config, *, peers: Peers = ALONE, ready: Callable[[socket.socket, str], None] | None = None) -> int:
+    """Run until a signal; returns the exit code. Raises CollectorError when it cannot start.
+
+    Args:
+        peers: the other processes on this port.
+        ready: told when requests are taken, with why they get 503 for now; otherwise the ready line is printed.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    with bind(config.server) as sock:
-        app = application.build(config)
+    with bind(config.server, shared=not peers.alone) as sock:
+        app = application.build(config, peers)
         timeout_s = config.server.shutdown_timeout_s
         runner = Runner(app, header_timeout_s=config.server.header_timeout_s, shutdown_timeout_s=timeout_s * HANDLERS_SHARE)
         try:
@@ -57,7 +64,8 @@ async def serve(config: Config) -> int:
             sys.setswitchinterval(SWITCH_INTERVAL_S)
             gc.set_threshold(*GC_THRESHOLDS)
             await web.SockSite(runner, sock, backlog=BACKLOG).start()
-            _say_ready(config, sock, app[READINESS].reason)
+            away = app[READINESS].reason
+            ready(sock, away) if ready else say_ready(config, sock, away)
             await stop.wait()
             log.info("stopping: requests under way are finished and committed")
         finally:
@@ -66,8 +74,8 @@ async def serve(config: Config) -> int:
     return 0
 
 
-def bind(server: Server) -> socket.socket:
-    """A bound socket that does not listen yet. Raises CannotServe."""
+def bind(server: Server, *, shared: bool = False) -> socket.socket:
+    """A bound socket that does not listen yet; ``shared``: others that say so may have the address too. Raises CannotServe."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             server.host, server.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -75,6 +83,8 @@ def bind(server: Server) -> socket.socket:
         sock = socket.socket(family, kind, protocol)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind(address)
         except OSError:
             sock.close()
@@ -103,8 +113,9 @@ async def _stop(runner: web.AppRunner, timeout_s: float) -> None:
         os._exit(1)  # threads inside the engine would hold an orderly exit up
 
 
-def _say_ready(config: Config, sock: socket.socket, away: str) -> None:
+def say_ready(config: Config, sock: socket.socket, away: str) -> None:
     host, port = sock.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     state = f"not ready yet: {away}; requests get 503 until then" if away else f"schema {schema.VERSION}"
-    print(f"pulsestream-collector listens on {url}, store {config.store.url}, {state}", flush=True)
+    workers = f", {config.server.workers} workers" if config.server.workers > 1 else ""
+    print(f"pulsestream-collector listens on {url}, store {config.store.url}, {state}{workers}", flush=True)

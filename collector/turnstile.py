@@ -56,7 +56,7 @@ class Turnstile:
 
 
 class Places:
-    """How many requests of each tenant are under way in this collector."""
+    """How many requests of each tenant are under way in this process."""
 
     def __init__(self) -> None:
         self._taken: Counter[str] = Counter()

@@ -2,10 +2,16 @@
 
 - A process has one row per tenant and month in `usage`, with a running total, written again when it grew. Writing it
   twice changes nothing, and the sum over all rows is the usage, across restarts and collectors.
-- Written every `WRITE_S` and at the end; a crash forgets what was accepted since. What others wrote is read every
-  `READ_S`. So several collectors may together pass the month's limit by what they take in these seconds.
+- Of a tenant with a limit of events per month, what was accepted is written before it is answered (`kept`): a crash forgets
+  nothing that anybody was told. All answers that wait share one insert. Of other tenants it is written every `WRITE_S` and
+  at the end; a crash forgets what was accepted since.
+- What others wrote is read every `READ_S`. So several collectors may together pass the month's limit by what they take in
+  these seconds.
 - What is under way counts as used until it is settled.
 - Months are calendar months, UTC. What is accepted counts into the month in which it is.
+
+Known limits: what a crash catches between its commit and its answer is stored, not counted, and a duplicate when it is sent
+again. A store that takes the events but not the count in `KEPT_S` makes the answer wait no longer; the count is tried again.
 """
 
 from __future__ import annotations
@@ -28,6 +34,8 @@ log = logging.getLogger(__name__)
 
 WRITE_S = 2.0
 READ_S = 5.0
+KEPT_S = 2.0
+"""An answer waits at most so long for its count to be written."""
 _COLUMNS = ("tenant_id", "month", "writer", "events", "bytes", "version")
 
 
@@ -60,6 +68,8 @@ class Usage:
         self._others_month = 0
         self._under_way: Counter[str] = Counter()
         self._reading = asyncio.Lock()
+        self._writing = asyncio.Lock()
+        self._refused_until_s = float("-inf")
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -109,6 +119,22 @@ class Usage:
         counts[1] += size
         self._unwritten.add(name)
 
+    async def kept(self, tenant: Tenant) -> None:
+        """Wait until what was noted for a tenant whose month is limited is in the store."""
+        name = (tenant.tenant_id, self.month)
+        if not tenant.limits.events_per_month or time.monotonic() < self._refused_until_s:
+            return
+        try:
+            async with asyncio.timeout(KEPT_S), self._writing:
+                if name in self._unwritten:  # nobody wrote it while this one waited for its turn
+                    await self._write()
+        except (StoreError, TimeoutError) as error:
+            self._refused_until_s = time.monotonic() + WRITE_S
+            log.warning(
+                "usage of the month is not written now, and may be forgotten by a crash until it is: %s",
+                str(error) or "too slow",
+            )
+
     def left(self, tenant: Tenant) -> int | None:
         """Events that the month has room for; None without a limit."""
         most = tenant.limits.events_per_month
@@ -136,6 +162,10 @@ class Usage:
 
     async def write(self) -> None:
         """Write the totals that grew. Raises StoreError; they are written the next time then."""
+        async with self._writing:
+            await self._write()
+
+    async def _write(self) -> None:
         names = list(self._unwritten)
         if not names:
             return

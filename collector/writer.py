@@ -4,9 +4,10 @@ What they bring are parcels: agent records, and events of the JSON API.
 
 Promises:
 - `Writer.submit` answers only what the store has confirmed. An event is in the counts of exactly one outcome.
-- One commit at a time. The next one begins when the last is done and ``commit_interval_s`` have passed since it began
-  (longer where commits are slow, see `REST`), or at once when ``commit_bytes`` wait; when nothing was going on it begins
-  at once.
+- One commit at a time in each of two lanes: one for tenants of which little waits, one for the others. The next one
+  begins when the last is done and ``commit_interval_s`` have passed since it began (longer where commits are slow, see
+  `REST`), or at once when ``commit_bytes`` wait; when nothing was going on it begins at once.
+- Data older than a day is committed apart from fresh data, which waits for one such commit at most.
 - What waits is bounded, and filled into commits by tenants in turn: see `collector.backlog`.
 - Records that may be there already (`Parcel.lookup`), and events whose senders named them, have their IDs looked up
   inside the commit, without FINAL, so that earlier commits and deleted events are seen.
@@ -30,7 +31,7 @@ from contextlib import suppress
 from typing import Any
 
 from agent import wire
-from collector.backlog import AnyParcel, Backlog, EventItem, Item, RecordItem, Request, raw_bytes_of, weight
+from collector.backlog import AnyParcel, Backlog, EventItem, Item, Lane, RecordItem, Request, raw_bytes_of
 from collector.blocks import Parcel
 from collector.commit import Commit
 from collector.config import WriterConfig
@@ -49,37 +50,10 @@ commit of five lines costs 20 to 50 ms of CPU, and these should not add up to a 
 wait for their answers; an agent has others under way meanwhile. Not beyond `MAX_REST_S`."""
 REST_BYTES = 256 << 10
 MAX_REST_S = 0.5
-SHARED_COMMIT_S = 0.15
-MIN_SHARED_BYTES = 256 << 10
-"""While more than one tenant sends, a commit takes in what the last ones' pace lets it write in about this time: who comes
-in between waits for two of them at most. (A tenant that is alone gets the most through with full ones.)"""
-SHARED_FOR_S = 10.0
-"""So long after another tenant's last request."""
+GIVE_WAY_S = 0.25
+"""So long a commit of the lane for bulk lets one of the express lane go first."""
 SAME_FAULT_S = 60.0
 """A lasting fault of the store is logged this often."""
-
-
-class Pace:
-    """How much a commit may take in while several tenants send."""
-
-    def __init__(self) -> None:
-        self._s_per_byte = 0.0
-        self._last: dict[str, float] = {}
-        """When tenants were in a commit, those of the last `SHARED_FOR_S`."""
-
-    def learn(self, items: Sequence[Item], took_s: float, now_s: float) -> None:
-        size = sum(weight(item.parcel) for item in items)
-        # Small commits say what a commit costs at all, and nothing of what each byte does.
-        if size >= MIN_SHARED_BYTES:
-            known = self._s_per_byte or took_s / size
-            self._s_per_byte = 0.7 * known + 0.3 * took_s / size
-        self._last.update((item.request.tenant_id, now_s) for item in items)
-        self._last = {tenant: at for tenant, at in self._last.items() if now_s - at < SHARED_FOR_S}
-
-    def most_bytes(self, commit_bytes: int, now_s: float) -> int:
-        if not self._s_per_byte or sum(now_s - at < SHARED_FOR_S for at in self._last.values()) < 2:
-            return commit_bytes
-        return min(commit_bytes, max(MIN_SHARED_BYTES, int(SHARED_COMMIT_S / self._s_per_byte)))
 
 
 class Writer:
@@ -90,8 +64,10 @@ class Writer:
         self._config = config
         self._metrics = metrics
         self._clock_ns = clock_ns
-        self._backlog = Backlog(config, metrics)
-        self._changed = asyncio.Event()
+        self._backlog = Backlog(config, metrics, clock_ns=clock_ns)
+        self._changed = {lane: asyncio.Event() for lane in Lane}
+        self._busy: set[Lane] = set()
+        """Lanes with a commit under way."""
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
         self._fault_said_at = -SAME_FAULT_S
@@ -102,7 +78,7 @@ class Writer:
     async def stop(self) -> None:
         """Take nothing more, commit what waits, end."""
         self._stopping = True
-        self._changed.set()
+        self._say_change()
         if self._task is not None:
             await self._task
             self._task = None
@@ -142,52 +118,77 @@ class Writer:
             raise StoreAway(message="the schema is not applied yet", retry_after_s=self._config.retry_after_s)
         request = Request(parcels[0].tenant_id, len(parcels))
         self._backlog.put(request, parcels)
-        self._changed.set()
+        self._say_change()
         return await request.answer
 
     async def _run(self) -> None:
+        lanes = [asyncio.create_task(self._commits(lane), name=f"writer-{lane.value}") for lane in Lane]
         try:
-            await self._commits()
+            await asyncio.gather(*lanes)
         except Exception:
             log.critical("the writer ended by a fault of its own; restart the collector", exc_info=True)
             raise
         finally:
+            for task in lanes:
+                task.cancel()
             self._stopping = True
             self._backlog.fail(StoreAway(message="the writer has ended"))
 
-    async def _commits(self) -> None:
+    async def _commits(self, lane: Lane) -> None:
         began, took = float("-inf"), 0.0
-        pace = Pace()
+        backlog, config = self._backlog, self._config
         while True:
-            while not self._backlog and not self._stopping:
-                self._changed.clear()
-                await self._changed.wait()
-            if not self._backlog:
-                return
-            await self._pause(began + self._config.commit_interval_s, self._config.commit_bytes)
-            await self._pause(began + min(CALLERS_REST * took, MAX_REST_S), REST_BYTES)
-            await self._pause(began + min(REST * took, MAX_REST_S), REST_BYTES, unless_callers=True)
+            while not backlog.ready(lane):
+                if self._stopping and not backlog:
+                    return
+                await self._change(lane)
+            await self._pause(lane, began + config.commit_interval_s, config.commit_bytes)
+            await self._pause(lane, began + min(CALLERS_REST * took, MAX_REST_S), REST_BYTES)
+            await self._pause(lane, began + min(REST * took, MAX_REST_S), REST_BYTES, unless_callers=True)
+            if lane is Lane.BULK:
+                await self._give_way()
+            if not backlog.ready(lane):  # a tenant that grew has changed lanes
+                continue
             began = time.monotonic()
-            items = self._backlog.take(pace.most_bytes(self._config.commit_bytes, began))
-            await self._commit(items)
+            self._busy.add(lane)
+            await self._commit(backlog.take(lane))
+            self._busy.discard(lane)
+            self._say_change()
             took = time.monotonic() - began
-            pace.learn(items, took, began)
 
-    async def _pause(self, until: float, enough_bytes: int, *, unless_callers: bool = False) -> None:
-        """Until that time, or until so much waits, or, where that is said, a caller of the API."""
+    async def _give_way(self) -> None:
+        """While a commit of the other lane is under way: the machine is its."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GIVE_WAY_S):
+                while Lane.EXPRESS in self._busy and not self._stopping:
+                    await self._change(Lane.BULK)
+
+    async def _pause(self, lane: Lane, until: float, enough_bytes: int, *, unless_callers: bool = False) -> None:
+        """Until that time, or until so much waits, or fresh data after a commit of old data (it does not pay for that), or,
+        where that is said, a caller of the API."""
+        backlog = self._backlog
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, until - time.monotonic())):
-                while self._backlog.waiting_bytes < enough_bytes and not self._stopping:
-                    if unless_callers and self._backlog.callers:
+                while backlog.waiting_in(lane) < enough_bytes and not self._stopping:
+                    if (unless_callers and backlog.callers_in(lane)) or (lane is Lane.BULK and backlog.delayed_by_old):
                         return
-                    self._changed.clear()
-                    await self._changed.wait()
+                    await self._change(lane)
+
+    async def _change(self, lane: Lane) -> None:
+        """Until something came, or a commit of the other lane is done."""
+        self._changed[lane].clear()
+        await self._changed[lane].wait()
+
+    def _say_change(self) -> None:
+        for changed in self._changed.values():
+            changed.set()
 
     async def _commit(self, items: list[Item]) -> None:
         began = time.monotonic()
         records = [item for item in items if isinstance(item, RecordItem)]
         events = [item for item in items if isinstance(item, EventItem)]
         now_ns = self._clock_ns()
+        self._metrics.commits_old.inc(bool(items[0].old))
         if records:
             await self._part(records, Commit(self._store, self._metrics, now_ns=now_ns).write(records))
         if events:

@@ -6,6 +6,8 @@ import http.client
 import importlib.util
 import json
 import math
+import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -18,6 +20,7 @@ from agent import wire
 from collector.config import Limits
 from tests.support.collector import ADMIN_TOKEN, Answer, Collector, record
 from tests.support.engine import ClickHouseFront
+from tests.support.processes import children, gone
 from tests.support.redis import BINARY, Redis
 from tests.support.wait import until
 
@@ -215,6 +218,32 @@ def test_collector_restarts_in_the_middle_of_the_month(tmp_path: Path) -> None:
         assert limited(answer, "monthly_quota") == 3600
         assert budget(answer)[1] == 0
         assert left(collector, key)["month"]["used"] == 120
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_collector_killed_in_the_middle_of_the_month(tmp_path: Path, workers: int) -> None:
+    """What was answered is counted, also when nothing could be written afterwards."""
+    more = f"server: {{workers: {workers}}}"
+    with (
+        ClickHouseFront(tmp_path / "engine") as engine,
+        Collector(tmp_path / "c", store=engine.url, more=more) as collector,
+    ):
+        key = key_of(collector, events_per_month=100)
+        used = 0
+        for n in range(3):
+            with ThreadPoolExecutor(4) as pool:
+                answers = list(pool.map(lambda m: send(collector, key, batch(100 * n + 5 * m, 5)), range(4)))  # noqa: B023
+            assert {answer.status for answer in answers} == {200}
+            used += 5 * 4
+            pids = children(collector.pid)
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            collector.kill()
+            until(lambda p=pids: all(gone(pid) for pid in p), "the port is free")  # type: ignore[misc]
+            collector.start()
+            assert left(collector, key)["month"]["used"] == used
+        assert send(collector, key, batch(1000, 60)).body["successful_count"] == 40
+        assert stored(collector, key) == 100
 
 
 def test_a_failed_insert_costs_nothing(tmp_path: Path) -> None:

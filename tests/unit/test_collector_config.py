@@ -64,6 +64,11 @@ def test_what_is_left_out_has_its_default(text: str) -> None:
         ("quota: {redis_url: 'http://h'}", "quota.redis_url: expected redis://host:6379/0 (or rediss:// for TLS)"),
         ("quota: {redis_url: 'redis://:pw@h'}", "quota.redis_url: carries a user or password; use quota.redis_password_file"),
         ("quota: {redis_password: a, redis_password_file: b}", "quota.redis_password and quota.redis_password_file are both"),
+        (
+            "server: {workers: 2}",
+            "server.workers is 2, but store.url chdb:///var/lib/pulsestream/store is an engine inside one",
+        ),
+        ("server: {workers: 0}", "server.workers: expected `int` >= 1"),
         ("default_limits: {on_limit: drop}", "default_limits.on_limit: invalid enum value 'drop'"),
         ("store: {password: a, password_file: b}", "store.password and store.password_file are both set"),
     ],

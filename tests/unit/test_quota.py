@@ -35,6 +35,7 @@ class Table:
         self.rows: dict[tuple[str, int, str], tuple[int, int]] = {}
         self.away = False
         self.ready = True
+        self.inserts = 0
 
     async def query(self, sql: str, params: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         if self.away:
@@ -48,6 +49,8 @@ class Table:
         return [(tenant_id, *counts) for tenant_id, counts in sums.items()]
 
     async def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        self.inserts += 1
+        await asyncio.sleep(0)
         if self.away:
             raise StoreAway()
         for tenant_id, month, writer, events, size, _ in rows:
@@ -113,6 +116,46 @@ def test_prefix_admitted_then_retried() -> None:
         assert granted == 3000
         await charge.settle(3000, 3000)
         assert bench.usage.used("t1") == (8000, 8000)
+
+    run(work)
+
+
+def test_what_is_settled_of_a_limited_month_is_in_the_store_by_one_insert_for_all_that_wait() -> None:
+    owner = tenant(events_per_month=1000)
+
+    async def work(bench: Bench) -> None:
+        charges = [await bench.quota.admit(owner, events=1, size_bytes=1) for _ in range(20)]
+        await asyncio.gather(*(charge.settle(1, 1) for charge in charges))
+        assert list(bench.table.rows.values()) == [(20, 20)]
+        assert bench.table.inserts <= 2
+        charge = await bench.quota.admit(owner, events=5, size_bytes=5)
+        await charge.settle(0, 0)
+        assert bench.table.inserts <= 2
+
+    run(work)
+
+
+def test_a_month_without_a_limit_costs_no_insert_at_every_answer() -> None:
+    async def work(bench: Bench) -> None:
+        charge = await bench.quota.admit(tenant(), events=1, size_bytes=1)
+        await charge.settle(1, 1)
+        assert bench.table.inserts == 0
+
+    run(work)
+
+
+def test_a_store_that_does_not_take_the_count_keeps_no_answer_back() -> None:
+    owner = tenant(events_per_month=1000)
+
+    async def work(bench: Bench) -> None:
+        charges = [await bench.quota.admit(owner, events=1, size_bytes=1) for _ in range(3)]
+        bench.table.away = True
+        for charge in charges:
+            await charge.settle(1, 1)
+        assert bench.table.inserts == 1  # then it is left alone for a while
+        bench.table.away = False
+        await bench.usage.write()
+        assert list(bench.table.rows.values()) == [(3, 3)]
 
     run(work)
 
