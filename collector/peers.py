@@ -18,6 +18,7 @@ import msgspec
 
 LOOK_S = 0.02
 """How often a lock that another worker holds is tried."""
+STOPPING = "stopping"
 
 
 class Peers(msgspec.Struct, frozen=True):
@@ -74,6 +75,11 @@ def left(folder: Path, number: int) -> None:
     (folder / f"running-{number}").unlink(missing_ok=True)
     for path in folder.glob(f"gauge_live*_{number}.db"):
         path.unlink(missing_ok=True)
+
+
+def stop_in_order(folder: Path) -> None:
+    """For the parent: it stops the workers, and removes the folder when they have ended."""
+    (folder / STOPPING).touch()
 
 
 class Lock:

@@ -120,6 +120,7 @@ async def supervise(config: Config) -> int:
             for task in (signalled, working):
                 task.cancel()
             await asyncio.gather(signalled, working, return_exceptions=True)
+            peers.stop_in_order(folder)
             timeout_s = config.server.shutdown_timeout_s + STOP_GRACE_S
             ended = await asyncio.gather(*(worker.stop(timeout_s) for worker in workers))
     if not all(ended):

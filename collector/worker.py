@@ -11,13 +11,18 @@ import asyncio
 import os
 import shutil
 import sys
+import time
+from pathlib import Path
 
 import msgspec
 
 from collector import log
 from collector.__main__ import reported
 from collector.config import Config
-from collector.peers import Peers
+from collector.peers import STOPPING, Peers
+
+ORPHAN_S = 2.0
+"""How long a worker that stops without its parent's saying so looks whether it has one."""
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -44,11 +49,7 @@ def as_replica(config: Config, workers: int) -> Config:
 def main() -> int:
     task = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Task)
     log.start(task.config.log.level, task.config.log.format, worker=task.peers.number)
-    try:
-        return reported(lambda: _serve(task))
-    finally:
-        if os.getppid() != task.parent:  # it died: nobody else removes what was shared
-            shutil.rmtree(task.peers.folder, ignore_errors=True)
+    return reported(lambda: _serve(task))
 
 
 def _serve(task: Task) -> int:
@@ -58,7 +59,26 @@ def _serve(task: Task) -> int:
     from collector.serve import serve
 
     config = as_replica(task.config, task.peers.count)
-    return asyncio.run(serve(config, peers=task.peers, ready=lambda sock, away: _say(Ready(away))))
+
+    async def run() -> int:
+        try:
+            return await serve(config, peers=task.peers, ready=lambda sock, away: _say(Ready(away)))
+        finally:
+            # While SIGTERM is still listened to: of a parent with threads the kernel tells twice.
+            _clear_after(task)
+
+    return asyncio.run(run())
+
+
+def _clear_after(task: Task) -> None:
+    """Remove what was shared if the parent died: nobody else does."""
+    if not (Path(task.peers.folder) / STOPPING).exists():
+        # The kernel tells of its death while threads of it are still ending, and only then is there another parent.
+        end_s = time.monotonic() + ORPHAN_S
+        while os.getppid() == task.parent and time.monotonic() < end_s:
+            time.sleep(0.01)
+    if os.getppid() != task.parent:
+        shutil.rmtree(task.peers.folder, ignore_errors=True)
 
 
 def _say(ready: Ready) -> None:
