@@ -218,8 +218,9 @@ class _Connection:
         assert b'"failed_count":' not in body or b'"failed_count":0,' in body, body[:2000]
         return took_s
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self._writer.close()
+        await self._writer.wait_closed()
 
 
 def _request(path: str, key: str, body: bytes) -> bytes:
@@ -227,8 +228,27 @@ def _request(path: str, key: str, body: bytes) -> bytes:
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-async def _connect(port: int, count: int) -> list[_Connection]:
-    return [_Connection(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(count)]
+class _Connections:
+    """Some connections, and more when they are asked for; all are closed at the end."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.all: list[_Connection] = []
+
+    async def new(self) -> _Connection:
+        connection = _Connection(*await asyncio.open_connection("127.0.0.1", self._port))
+        self.all.append(connection)
+        return connection
+
+    async def some(self, count: int) -> list[_Connection]:
+        return [await self.new() for _ in range(count)]
+
+    async def __aenter__(self) -> _Connections:
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        for connection in self.all:
+            await connection.close()
 
 
 async def _send_all(port: int, requests: list[bytes], count: int) -> tuple[list[float], int]:
@@ -239,34 +259,32 @@ async def _send_all(port: int, requests: list[bytes], count: int) -> tuple[list[
     async def work(connection: _Connection) -> None:
         while waiting:
             took_s.append(await connection.send(waiting.popleft()))
-        connection.close()
 
-    async with asyncio.TaskGroup() as group:
-        connections = await _connect(port, count)
-        for connection in connections:
-            group.create_task(work(connection))
-    return took_s, sum(connection.held_back for connection in connections)
+    async with _Connections(port) as connections:
+        async with asyncio.TaskGroup() as group:
+            for connection in await connections.some(count):
+                group.create_task(work(connection))
+        return took_s, sum(connection.held_back for connection in connections.all)
 
 
 async def _send_paced(port: int, requests: list[bytes], rate: float) -> list[float]:
     """Each at its time, over a connection that is free, or a new one."""
-    free: list[_Connection] = await _connect(port, CONNECTIONS)
     took_s: list[float] = []
-    began_s = time.monotonic()
 
-    async def one(request: bytes, due_s: float) -> None:
-        connection = free.pop() if free else (await _connect(port, 1))[0]
+    async def one(connections: _Connections, free: list[_Connection], request: bytes, due_s: float) -> None:
+        connection = free.pop() if free else await connections.new()
         await connection.send(request)
         took_s.append(time.monotonic() - due_s)
         free.append(connection)
 
-    async with asyncio.TaskGroup() as group:
-        for number, request in enumerate(requests):
-            due_s = began_s + number / rate
-            await asyncio.sleep(max(0.0, due_s - time.monotonic()))
-            group.create_task(one(request, due_s))
-    for connection in free:
-        connection.close()
+    async with _Connections(port) as connections:
+        free = await connections.some(CONNECTIONS)
+        began_s = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for number, request in enumerate(requests):
+                due_s = began_s + number / rate
+                await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+                group.create_task(one(connections, free, request, due_s))
     return took_s
 
 
@@ -281,12 +299,14 @@ async def _beside(port: int, quiet: list[bytes], load: Load, flooding: list[byte
             await connection.send(waiting.popleft())
             sent += 1
 
-    workers = [asyncio.create_task(work(one)) for one in await _connect(port, FLOOD_CONNECTIONS if flooding else 0)]
-    took_s = await _send_paced(port, quiet, load.api_quiet_rate)
-    assert waiting or not flooding, "the flood ended before the quiet requests; give it more (api_flood)"
-    waiting.clear()
-    done = sent
-    await asyncio.gather(*workers)
+    async with _Connections(port) as connections:
+        flood = await connections.some(FLOOD_CONNECTIONS if flooding else 0)
+        workers = [asyncio.create_task(work(connection)) for connection in flood]
+        took_s = await _send_paced(port, quiet, load.api_quiet_rate)
+        assert waiting or not flooding, "the flood ended before the quiet requests; give it more (api_flood)"
+        waiting.clear()
+        done = sent
+        await asyncio.gather(*workers)
     return took_s, done
 
 

@@ -39,6 +39,6 @@ QUICK = Load(
     api_single_events=200,
     api_rate=50.0,
     api_s=0.5,
-    api_flood=40,
+    api_flood=80,
 )
 """To see that it works."""
