@@ -2,6 +2,7 @@
 # make test   the whole suite
 # make fuzz   every decoder for longer; FUZZ=times as many examples as in the suite
 # make check  lint and types
+# make torture  harm to all of it and a count of every line; DURATION=seconds SEED=n
 
 VENV ?= .venv
 VAR ?= var
@@ -12,7 +13,7 @@ PY = $(VENV)/bin/python
 FIND_PYTHON = for p in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
 	  $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done
 
-.PHONY: demo test fuzz check bench clean
+.PHONY: demo test fuzz torture check bench clean
 
 demo: $(VENV)/.demo
 	@$(PY) -m collector demo --var '$(VAR)' --port $(PORT) $(if $(DURATION),--duration $(DURATION)) --logs "$$LOGS"
@@ -29,6 +30,9 @@ check: $(VENV)/.dev
 FUZZ ?= 50
 fuzz: $(VENV)/.dev
 	FUZZ=$(FUZZ) $(PY) -m pytest --timeout 0 tests/fuzz
+
+torture: $(VENV)/.dev
+	$(PY) -m tests.torture $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.dev
 	$(PY) -m tests.bench

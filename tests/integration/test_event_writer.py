@@ -192,10 +192,30 @@ def test_a_large_batch_is_written_in_parcels_and_others_come_in_between(embedded
         store.held.set()
         assert await big == [ACCEPTED] * len(many)
         assert await asyncio.gather(start, small) == [[ACCEPTED], [ACCEPTED]]
-        assert other.tenant_id in {row["tenant_id"] for row in store.inserts[1]}
+        assert other.tenant_id in {row["tenant_id"] for rows in store.inserts[1:3] for row in rows}
         assert all(len(rows) <= MAX_ASKED_IDS for rows in store.inserts)
 
     running(embedded, body)
+
+
+def test_a_tenant_of_which_much_waits_is_in_nobodys_way(embedded: Home, owner: Tenant) -> None:
+    async def body(writer: Writer, store: Between) -> None:
+        other = tenant(f"{owner.tenant_id}-other")
+        store.held = asyncio.Event()
+        store.holds = lambda rows: any(row["tenant_id"] == owner.tenant_id for row in rows)
+        many = [named(message="x" * 2000) for _ in range(500)]
+        big = asyncio.create_task(write(writer, owner, *many))
+        await store.entered.wait()
+        assert await write(writer, other, named()) == [ACCEPTED]
+        assert await write(writer, other, named()) == [ACCEPTED]
+        again = asyncio.create_task(write(writer, owner, many[0]))
+        await _settled()
+        assert not big.done()
+        store.held.set()
+        assert await big == [ACCEPTED] * len(many)
+        assert await again == [DUPLICATE]
+
+    running(embedded, body, queue_bytes=64 << 20)
 
 
 def test_waiting_events_are_bounded_in_bytes(embedded: Home, owner: Tenant) -> None:

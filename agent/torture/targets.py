@@ -1,0 +1,164 @@
+"""Where the lines go: a sink of our own that keeps each event once by its ID, as a store does, or a collector that is there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeAlias
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from agent import wire
+from agent.codec import decompress
+from agent.torture.weather import MAX_BODY_BYTES
+
+SEARCH_PATH = "/api/v1/ingestion/events/search"
+OUTCOMES_PATH = "/api/v1/ingestion/outcomes"
+CURSOR_HEADER = "X-Next-Cursor"
+PAGE = 10_000
+READY_S = 60.0
+
+Strike: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+"""Some harm, and its end."""
+
+
+class Target(Protocol):
+    url: str
+    api_key: str
+
+    @property
+    def victims(self) -> dict[str, Strike]:
+        """What may be killed and started again, by name."""
+        ...
+
+    async def start(self) -> None: ...
+
+    async def stored(self) -> Counter[str]:
+        """How often each text is stored, as a reader sees it."""
+        ...
+
+    async def lost_bytes(self) -> int:
+        """By the loss records that arrived."""
+        ...
+
+    async def stop(self) -> None: ...
+
+
+class Sink:
+    """Takes runs as a collector does."""
+
+    api_key = "torture"
+
+    def __init__(self) -> None:
+        self.url = ""
+        self._texts: dict[str, str] = {}
+        self._losses: dict[str, int] = {}
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def victims(self) -> dict[str, Strike]:
+        return {}
+
+    async def start(self) -> None:
+        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app.router.add_post(wire.BLOCKS_PATH, self._blocks)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def stored(self) -> Counter[str]:
+        return Counter(self._texts.values())
+
+    async def lost_bytes(self) -> int:
+        return sum(self._losses.values())
+
+    async def _blocks(self, request: web.Request) -> web.Response:
+        records = list(wire.decode_run(await request.read()))
+        answer = wire.Answer("torture", tuple(self._take(record) for record in records))
+        return web.Response(body=msgspec.json.encode(answer), content_type=wire.ANSWER_TYPE)
+
+    def _take(self, record: wire.Record) -> wire.RecordOutcome:
+        header = record.header
+        raw = decompress(record.payload, header.raw_bytes)
+        if header.kind == wire.LOSS:
+            self._losses.update((loss.loss_id, loss.lost_bytes) for loss in wire.decode_losses(raw))
+        elif header.kind == wire.DATA:
+            at = header.base_offset
+            for line in raw.removesuffix(b"\n").split(b"\n"):
+                self._texts[wire.event_id(header.file_id, at, line)] = line.decode("utf-8", "replace")
+                at += len(line) + 1
+        return wire.RecordOutcome(header.record_id, wire.ACCEPTED, accepted=header.events)
+
+
+class Collector:
+    """A collector that runs somewhere, and a key of a tenant of its own for this."""
+
+    def __init__(self, url: str, api_key: str) -> None:
+        self.url = url.rstrip("/")
+        self.api_key = api_key
+
+    @property
+    def victims(self) -> dict[str, Strike]:
+        return {}
+
+    async def start(self) -> None:
+        """Nothing: it is there."""
+
+    async def stop(self) -> None:
+        """Nothing: it stays."""
+
+    async def stored(self) -> Counter[str]:
+        found: Counter[str] = Counter()
+        cursor: dict[str, str] = {}
+        async with self._session() as session:
+            while True:
+                query = {"limit": str(PAGE), "format": "ndjson", **cursor}
+                body, following = await self._get(session, SEARCH_PATH, query)
+                found.update(_event.decode(line).message for line in body.splitlines())
+                if not following:
+                    return found
+                cursor = {"cursor": following}
+
+    async def lost_bytes(self) -> int:
+        async with self._session() as session:
+            body, _ = await self._get(session, OUTCOMES_PATH, {})
+        return _outcomes.decode(body).losses.bytes
+
+    def _session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(headers={"X-API-Key": self.api_key})
+
+    async def _get(self, session: aiohttp.ClientSession, path: str, query: dict[str, str]) -> tuple[bytes, str]:
+        """The answer and the cursor of the next page; asked for again while the collector is not ready."""
+        end_s = asyncio.get_running_loop().time() + READY_S
+        while True:
+            async with session.get(self.url + path, params=query) as response:
+                body = await response.read()
+                if response.status == 200:
+                    return body, response.headers.get(CURSOR_HEADER, "")
+                if asyncio.get_running_loop().time() > end_s or response.status < 429:
+                    raise RuntimeError(f"{path}: HTTP {response.status}: {body[:500].decode('utf-8', 'replace')}")
+            await asyncio.sleep(1.0)
+
+
+class _Event(msgspec.Struct):
+    message: str
+
+
+class _Losses(msgspec.Struct):
+    bytes: int
+
+
+class _Outcomes(msgspec.Struct):
+    losses: _Losses
+
+
+_event = msgspec.json.Decoder(_Event)
+_outcomes = msgspec.json.Decoder(_Outcomes)
