@@ -381,20 +381,21 @@ class Reader:
         now_ns = time.time_ns()
         losses = tuple(
             wire.Loss(
-                f"{state.origin}-{state.offset:x}",
+                f"{state.origin}-{offset:x}",
                 state.path,
                 state.source,
                 reason,
                 lost_bytes,
-                True,
-                state.offset,
+                not exact,
+                offset,
                 state.head_id,
                 now_ns,
             )
-            for state, reason, lost_bytes in lost
+            for state, reason, lost_bytes, offset, exact in lost
         )
         for loss in losses:
-            log.error("%s: at least %d bytes lost from byte %d on: %s", loss.path, loss.lost_bytes, loss.offset, loss.reason)
+            least = "at least " if loss.at_least else ""
+            log.error("%s: %s%d bytes lost from byte %d on: %s", loss.path, least, loss.lost_bytes, loss.offset, loss.reason)
             self._ledger.lost(loss.reason, loss.lost_bytes)
         self._untold += losses
         if not self._untold:

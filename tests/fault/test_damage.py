@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import zlib
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from agent import wire
+from agent.errors import StateAway
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
-from tests.support.damage import data_records, once, overwrite, read_in_portions
+from tests.support.damage import data_records, losses_in, once, overwrite, read_in_portions
 from tests.support.disk import FakeDisk
 from tests.support.reading import Reading, lines_of, shipped, spooled
 from tests.support.sink import SinkProcess
@@ -63,6 +65,99 @@ def test_the_gap_is_still_known_when_the_damaged_segment_is_trimmed_before_it_is
     for line, ids in spooled(folder).items():
         found.setdefault(line, set()).update(ids)
     once(found, app.lines)
+
+
+def restarted_without_a_gap(folder: Path, logs: Path, app: App) -> None:
+    """One more life of a reader; then every line is in the spool once."""
+    with Reading(folder, logs) as reading:
+        lines = len(app.write(5))
+        reading.has_read(lines)
+        until(lambda: not reading.reader.unread_bytes(), "all is read")
+    once(spooled(folder), app.lines)
+
+
+@pytest.mark.parametrize("which", [0, 1, -1], ids=["first", "middle", "last"])
+def test_a_damaged_record_whose_source_is_gone_is_a_loss_of_its_bytes_and_no_more(folder: Path, logs: Path, which: int) -> None:
+    app = read_in_portions(folder, logs)
+    path = segments(folder)[which]
+    record = data_records(path)[0]
+    overwrite(path, record.start, bytes(record.end - record.start))
+    app.path.unlink()
+    for _ in range(2):
+        with Reading(folder, logs) as reading:
+            until(lambda reading=reading: reading.reader._next_walk_s, "it has looked")
+            assert reading.error is None
+    losses = {loss.loss_id: loss for loss in losses_in(folder)}
+    (loss,) = losses.values()
+    header = record.header
+    assert (loss.reason, loss.offset, loss.at_least) == ("spool_record_damaged", header.source_from, False)
+    assert loss.lost_bytes == header.source_to - header.source_from
+    assert len(spooled(folder)) == len(app.lines) - header.events
+
+
+def test_a_damaged_record_whose_source_is_there_is_no_loss(folder: Path, logs: Path) -> None:
+    app = read_in_portions(folder, logs)
+    path = segments(folder)[1]
+    record = data_records(path)[0]
+    overwrite(path, record.start, bytes(record.end - record.start))
+    restarted_without_a_gap(folder, logs, app)
+    app.path.unlink()
+    with Reading(folder, logs) as reading:
+        until(lambda: reading.reader._next_walk_s, "it has looked")
+    assert losses_in(folder) == []
+
+
+def test_what_is_intact_behind_a_bad_byte_of_the_last_segment_is_kept(folder: Path, logs: Path) -> None:
+    """Its source may be gone: all that is lost is what the bad record held."""
+    app = App(logs / "app.log")
+    with Reading(folder, logs, segment_bytes=1 << 20) as reading:
+        for _ in range(5):
+            app.write(20)
+            reading.has_read(len(app.lines))
+    (path,) = segments(folder)
+    record = data_records(path)[1]
+    overwrite(path, record.end - 1, b"\0")
+    assert len(spooled(folder)) == len(app.lines) - record.header.events
+    restarted_without_a_gap(folder, logs, app)
+    assert len(segments(folder)) > 1, "what is appended goes behind a new head, which has the last word"
+
+
+@pytest.mark.parametrize("which", [0, 1, -1], ids=["first", "middle", "last"])
+def test_a_segment_that_cannot_be_read_is_gone_round(folder: Path, logs: Path, which: int) -> None:
+    """A bad sector, or somebody's folder of that name: named, left where it is, its lines are read again."""
+    app = read_in_portions(folder, logs)
+    path = segments(folder)[which]
+    path.unlink()
+    path.mkdir()
+    restarted_without_a_gap(folder, logs, app)
+    assert path.is_dir()
+    restarted_without_a_gap(folder, logs, app)
+
+
+@pytest.mark.parametrize(
+    "stray", ["1.seg", "x.seg", "000000001.seg", "٠٠٠٠٠٠٠١.seg", "00000001.seg.bak", "99999999999999999999.seg"]
+)
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_no_segment_by_its_name_is_left_alone(folder: Path, logs: Path, stray: str, kind: str) -> None:
+    app = read_in_portions(folder, logs, portions=2)
+    if kind == "file":
+        (folder / stray).write_bytes(b"somebody's")
+    else:
+        (folder / stray).mkdir()
+    restarted_without_a_gap(folder, logs, app)
+    assert (folder / stray).exists()
+
+
+def test_no_handles_left_at_the_start_is_no_damage(folder: Path, logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All would be read again for something that is over in a moment."""
+    read_in_portions(folder, logs, portions=2)
+
+    def fails(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(StateAway, match="Too many open files"):
+        open_spool(folder)
 
 
 def test_what_is_read_again_after_damage_says_that_it_may_have_been_received(folder: Path, logs: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,24 @@ def test_fsync_fails_once_then_succeeds(folder: Path, logs: Path) -> None:
     with Reading(folder, logs) as reading:
         reading.has_read(20)
     once(spooled(folder), app.lines)
+
+
+def test_after_a_failed_fsync_nothing_is_appended_and_no_sync_succeeds(folder: Path) -> None:
+    """Whoever syncs next, another thread perhaps, must not take its success for the bytes that are gone."""
+    disk = FakeDisk()
+    written = Written(open_spool(folder, disk, segment_bytes=1 << 20))
+    written.append("a")
+    written.spool.sync()
+    size = segments(folder)[0].stat().st_size
+    written.append("a")
+    disk.failing_syncs = 1
+    for attempt in (written.spool.sync, written.spool.sync, lambda: written.append("a")):
+        with pytest.raises(StorageFailed, match="sync: Input/output error") as raised:
+            attempt()
+        assert not isinstance(raised.value, StorageFull), "waiting does not mend it"
+    assert segments(folder)[0].stat().st_size == written.spool.size_bytes == size
+    abandon(written.spool)
+    assert open_spool(folder).recovery.states["a"].offset == 10
 
 
 def test_a_failing_fsync_keeps_a_segment_from_being_sealed(folder: Path) -> None:

@@ -28,7 +28,7 @@ def read_in_portions(folder: Path, logs: Path, *, portions: int = 12) -> App:
 
 
 def data_records(path: Path) -> list[wire.Record]:
-    found = scan(path.read_bytes(), last=False)
+    found = scan(path.read_bytes())
     return [item for item in found if isinstance(item, wire.Record) and item.header.kind == wire.DATA]
 
 
