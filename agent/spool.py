@@ -6,9 +6,9 @@ Promises:
   too, and the lines are read again with the same IDs. Records that reading again would not reproduce are synced first.
 - Sealed segments are synced, with their folder, before the next one is created. Each segment begins with the state of every
   file, so deleting a fully acked segment writes nothing: a full disk can free itself.
-- A failed write or sync is never papered over: what was not proven to be on disk is cut, and `StorageFailed` makes the
-  agent start again from what is.
-- Nobody deletes files by hand: any damage is skipped, named and read again (`agent.segment`).
+- A failed sync is never papered over: what was not proven to be on disk is cut, nothing works any more, and `StorageFailed`
+  makes the agent start again from what is. A failed write changes nothing: `StorageFull`, try again later.
+- Nobody deletes files by hand: any damage is skipped, named and read again (`agent.opening`, `agent.segment`).
 
 Order: append (write) -> sync, at most `fsync_interval_s` later -> sealed when full (sync, new file, sync folder) -> acked ->
 deleted. One thread appends (the reader), one syncs, the shipping loop takes runs and acks them; a lock guards the counts.
@@ -180,7 +180,7 @@ class Spool:
         try:
             self._disk.truncate(self._fd, at)
         except OSError as error:
-            log.error("%s: cannot cut it back to %d: %s", self._path(self._last), at, error.strerror)
+            log.debug("%s: cannot cut it back to %d: %s", self._path(self._last), at, error.strerror)
 
     def sync(self) -> None:
         """Everything appended so far is on disk when this returns.
@@ -211,7 +211,8 @@ class Spool:
             self.sync()
             old = self._fd
             self._create()
-            self._disk.close(old)
+            with contextlib.suppress(OSError):  # it is synced
+                self._disk.close(old)
             self._roll_first = False
 
     def _create(self) -> None:
@@ -238,7 +239,7 @@ class Spool:
         try:
             self._disk.remove(path)
         except OSError as error:
-            log.error("%s: cannot remove what was begun: %s", path, error.strerror)
+            log.debug("%s: cannot remove what was begun: %s", path, error.strerror)
             self._highest += 1
 
     # Shipping (event loop) ---------------------------------------------------------------------------------------------
@@ -277,7 +278,10 @@ class Spool:
                     return
                 self._cursor = Position(following, 0)
                 continue
-            record = self._read_record(number, at, end)
+            try:
+                record = self._read_record(number, at, end)
+            except OSError as error:  # a start goes round a segment that cannot be read, and waits for handles
+                raise StorageFailed(f"{self._path(number)}: read: {error.strerror}") from error
             if record is None or record.header.kind not in wire.SHIPPED_KINDS:
                 self._cursor = Position(number, record.end if record else self._after_damage(number, at, end))
                 continue

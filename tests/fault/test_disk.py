@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import os
 import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from agent import service
+from agent import reader, service, status
 from agent import spool as spools
 from agent.config import Collector, Config, Source, SpoolConfig
-from agent.errors import StorageFailed, StorageFull
-from tests.support.agent import SCOPE, App, exactly_once
+from agent.errors import StateRefused, StorageFailed, StorageFull
+from tests.support.agent import SCOPE, AgentProcess, App, arrived, exactly_once
 from tests.support.damage import once, overwrite
 from tests.support.disk import FakeDisk
 from tests.support.reading import Reading, shipped, spooled
 from tests.support.sink import SinkProcess
 from tests.support.spooled import Written, abandon, open_spool, segments
 from tests.support.wait import until
+
+WITHOUT_ROOTS_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
 
 
 def test_fsync_fails_once_then_succeeds(folder: Path, logs: Path) -> None:
@@ -104,29 +109,122 @@ def config_of(tmp_path: Path, logs: Path, sink: SinkProcess) -> Config:
     )
 
 
-@pytest.mark.parametrize("failure", ["sync", "room"])
-def test_an_agent_whose_disk_fails_for_a_while_starts_again_by_itself(
-    tmp_path: Path, logs: Path, sink: SinkProcess, monkeypatch: pytest.MonkeyPatch, failure: str
+FAILURES = ("sync", "room", "EROFS", "EACCES", "EMFILE", "EIO", "EDQUOT")
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_an_agent_whose_disk_fails_for_a_while_goes_on_by_itself(
+    tmp_path: Path,
+    logs: Path,
+    sink: SinkProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    failure: str,
 ) -> None:
     disk = FakeDisk()
     monkeypatch.setattr(spools, "Disk", lambda: disk)
-    if failure == "sync":
-        disk.failing_syncs = 3
-    else:
-        disk.room_bytes = 0
     app = App(logs / "app.log")
-    app.write(100)
-    looks = []
+    wanted = set(app.write(100))
+    looks = 0
 
     def all_there() -> bool:
-        looks.append(disk.room_bytes)
-        if len(looks) > 20:
-            disk.room_bytes = None
-        return set(app.lines) <= sink.seen().texts.keys()
+        nonlocal looks
+        if not looks and wanted <= sink.seen().texts.keys():
+            if failure == "sync":
+                disk.failing_syncs = 3
+            elif failure == "room":
+                disk.room_bytes = 0
+            else:
+                disk.refuses = getattr(errno, failure)
+            wanted.update(app.write(100))
+        looks += disk.refused > 2 or failure == "sync"
+        if looks > 20:
+            disk.room_bytes, disk.refuses = None, 0
+        return looks > 20 and wanted <= sink.seen().texts.keys()
 
+    monkeypatch.setattr(reader, "STORAGE_RETRY_S", 0.05)
     assert in_this_process(config_of(tmp_path, logs, sink), all_there, "every line has arrived") == 0
     assert disk.failing_syncs == 0
     exactly_once(sink.seen(), app.lines)
+    assert sink.seen().losses == []
+    said = [record for record in caplog.records if record.levelno >= logging.WARNING and "fails" in record.getMessage()]
+    assert len({record.getMessage().partition(" fails")[0] for record in said}) == len(said), "each fault is said once"
+
+
+def test_a_state_folder_that_is_made_unreadable_ends_nothing(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+    agent.configure(spool={"segment_bytes": 1024})
+    app = App(logs / "app.log")
+    agent.start(*WITHOUT_ROOTS_RIGHTS)
+    arrived(sink, app.write(20), told=agent)
+    folder = agent.state / "spool"
+    folder.chmod(0)
+    app.write(20)
+    agent.logged("new segment: Permission denied")
+    app.write(20)
+    folder.chmod(0o700)
+    exactly_once(arrived(sink, app.lines, told=agent), app.lines)
+    assert agent.log().count("Permission denied") == 1
+    assert agent.stop() == 0
+
+
+@pytest.mark.parametrize("trouble", ["EROFS", "ENOSPC", "EACCES"])
+def test_status_that_cannot_be_answered_now_is_answered_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    """The socket is a file, too: a full or read-only disk must not end the agent."""
+    failures, listen = [getattr(errno, trouble)] * 2, asyncio.start_unix_server
+
+    async def may_fail(*arguments: Any) -> Any:
+        if failures:
+            raise OSError(failures.pop(), "no")
+        return await listen(*arguments)
+
+    async def served() -> None:
+        async with status.served(tmp_path, lambda: {"pid": 7}):
+            await asyncio.to_thread(until, lambda: status.ask(tmp_path) == {"pid": 7}, "it answers")
+
+    monkeypatch.setattr(status.asyncio, "start_unix_server", may_fail)
+    monkeypatch.setattr(status, "RETRY_S", 0.0)
+    asyncio.run(served())
+    assert failures == []
+
+
+def test_the_lock_is_held_although_the_disk_has_no_room_for_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with service.locked(tmp_path), pytest.raises(StateRefused, match="another agent"), service.locked(tmp_path):
+        pass
+
+
+def test_a_full_disk_costs_neither_cpu_nor_log(
+    folder: Path, logs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is asked again at intervals, with one record, however many files have something to say."""
+    monkeypatch.setattr(reader, "STORAGE_RETRY_S", 3600.0)
+    apps, disk, rounds = [App(logs / f"{number}.log", f"file {number}") for number in range(20)], FakeDisk(), []
+    with Reading(folder, logs, disk) as reading:
+        note_acks = reading.reader._note_acks
+        monkeypatch.setattr(reading.reader, "_note_acks", lambda: (rounds.append(1), note_acks()))
+        disk.room_bytes = 0
+        for app in apps:
+            app.write(20)
+        for asked in (1, 2, 3):
+            until(lambda: disk.refused and reading.reader.blocked, "reading waits")
+            del rounds[:]
+            until(lambda: len(rounds) > 3, "it looks again")
+            assert disk.refused == asked
+            reading.reader._storage_retry_s = 0.0
+            until(lambda asked=asked: disk.refused > asked, "it asks again")
+        monkeypatch.setattr(reader, "STORAGE_RETRY_S", 0.0)
+        disk.room_bytes = None
+        reading.reader._storage_retry_s = 0.0
+        reading.has_read(400)
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(told) == 1, told
+    assert "append: No space left on device; reading waits, the sources hold the data" in told[0]
+    once(spooled(folder), [line for app in apps for line in app.lines])
 
 
 def test_full_disk(folder: Path, logs: Path) -> None:
