@@ -39,6 +39,9 @@ class Lost(NamedTuple):
     state: FileState
     reason: str
     lost_bytes: int
+    offset: int
+    exact: bool = False
+    """All of it was seen."""
 
 
 class Catalog:
@@ -324,9 +327,11 @@ class Catalog:
                 yield tail
                 continue
             state.finished, state.gone_ns = True, state.gone_ns or now_ns
-            if state.size > state.offset:
+            for start, end in state.gaps:
+                yield Lost(state, "spool_record_damaged", end - max(start, state.offset), max(start, state.offset), exact=True)
+            if state.size > (unread_from := max(state.offset, state.read_to)):
                 reason = "cut_before_read" if os.path.exists(state.path) else "deleted_before_read"
-                yield Lost(state, reason, state.size - state.offset)
+                yield Lost(state, reason, state.size - unread_from, unread_from)
 
     def _sibling(self, state: FileState, now_s: float) -> Tail | None:
         """The rotated file that holds this content, by inode or by its marks. Raises OSError when none is found, and one

@@ -15,9 +15,13 @@ class StateRefused(AgentError):
     """The state folder cannot be used: another agent has it, a newer one wrote it, or its permissions are wrong."""
 
 
+class StateAway(StateRefused):
+    """The state folder cannot be used now: another mount, mode or owner, or no handles left. It may come back."""
+
+
 class StorageFailed(AgentError):
     """A write or sync of the state folder failed. The agent starts again from what is on disk."""
 
 
 class StorageFull(StorageFailed):
-    """The disk is full. Nothing was changed; the sources hold the data until there is room."""
+    """The disk takes nothing now: it is full, read-only, away. Nothing was changed; the sources hold the data until it does."""

@@ -87,6 +87,10 @@ class FileState(msgspec.Struct, array_like=True):
     """Where this state began to read: 0, or where it took over from another."""
     ladder: bytes = b""
     """uint32 per `RUNG_BYTES` of what was read below `BODY_AT`: the CRC of everything up to there."""
+    gaps: list[tuple[int, int]] = []
+    """(start, end) of bytes beyond ``offset`` whose records were damaged; they are read again, or lost."""
+    read_to: int = 0
+    """What lies between ``offset`` and here is in the spool, but for ``gaps``; 0 where nothing was damaged."""
 
 
 def file_id(scope: str, source: str, anchor: bytes, tag: int) -> str:

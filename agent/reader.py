@@ -32,6 +32,7 @@ from agent.config import Config, Source
 from agent.errors import StorageFull
 from agent.identity import BODY_AT, MARK_BYTES, FileState
 from agent.ledger import Ledger
+from agent.logs import REPEAT_S, Fault
 from agent.segment import Checkpoint, SpoolHead, encode_checkpoint, merge
 from agent.spool import Spool, loss_record
 from agent.tail import Handles, Tail
@@ -43,6 +44,8 @@ DELETED_IDLE_S = 10.0
 OTHER_HANDLES = 40
 """What the rest of the program opens: segments, connections, notices, the status socket."""
 FULL_WAIT_S = 0.2
+STORAGE_RETRY_S = 1.0
+"""A disk that takes nothing is asked again this often, with one record: reading and compressing for nothing costs CPU."""
 WALK_COST_FACTOR = 20
 """A walk of many files that notices trigger is not repeated before this many times its own duration has passed."""
 RECORD_ROOM = 64 << 10
@@ -101,8 +104,11 @@ class Reader:
         self._told_s = 0.0
         self._stop_by_s = float("inf")
         self._untold: list[wire.Loss] = []
+        self._storage = Fault(log, "writing to the spool")
+        self._storage_retry_s = 0.0
+        self._full_said_s = float("-inf")
         self.blocked = False
-        """The spool, or its disk, is full."""
+        """The spool is full, or its disk takes nothing."""
 
     def head(self) -> SpoolHead:
         """What a segment begins with."""
@@ -236,8 +242,11 @@ class Reader:
 
     def _read_due(self) -> None:
         """A block of each file that is due, in turn, for as long as one flush interval."""
-        end_s = time.monotonic() + self._config.flush_interval_s
-        self._more = bool(self._due)
+        now_s = time.monotonic()
+        end_s = now_s + self._config.flush_interval_s
+        if not self._due:
+            self.blocked = False
+        self._more = bool(self._due) and now_s >= self._storage_retry_s
         while self._more and time.monotonic() < end_s:
             progress = False
             for tail in list(self._due.values()):
@@ -252,8 +261,9 @@ class Reader:
             self._unreadable(tail, error)
             return False
         except StorageFull as error:
-            if not self.blocked:
-                log.error("%s; reading waits until there is room, the sources hold the data", error)
+            now_s = time.monotonic()
+            self._storage.seen(f"{error}; reading waits, the sources hold the data", now_s)
+            self._storage_retry_s = now_s + STORAGE_RETRY_S
             self.blocked = True
             return False
         return progress
@@ -288,11 +298,14 @@ class Reader:
                 state.size = size  # seen: should it be cut away before it is due, it is known to be lost
             return False
         if not self._spool.room(min(size - state.offset, BLOCK_BYTES) + RECORD_ROOM):
-            if not self.blocked:
+            if now_s - self._full_said_s >= REPEAT_S:
                 log.warning("the spool is full (%d bytes): reading waits for acks", self._spool.size_bytes)
+                self._full_said_s = now_s
             self.blocked = True
             return False
-        self.blocked = False
+        self.blocked = now_s < self._storage_retry_s
+        if self.blocked:
+            return False
         return self._take(tail, state, size, now_s, final=final)
 
     def _changed(self, tail: Tail, *, again: bool = False) -> None:
@@ -357,6 +370,7 @@ class Reader:
             checkpoint=encode_checkpoint(Checkpoint(change, tail.replaces)),
         )
         self._spool.append(wire.encode_record(header, compress(window[start:])))
+        self._storage.over()
         tail.replaces = ""
         tail.state = self.catalog.states[state.origin] = merge(state, change)
         if not reproducible:
@@ -381,20 +395,21 @@ class Reader:
         now_ns = time.time_ns()
         losses = tuple(
             wire.Loss(
-                f"{state.origin}-{state.offset:x}",
+                f"{state.origin}-{offset:x}",
                 state.path,
                 state.source,
                 reason,
                 lost_bytes,
-                True,
-                state.offset,
+                not exact,
+                offset,
                 state.head_id,
                 now_ns,
             )
-            for state, reason, lost_bytes in lost
+            for state, reason, lost_bytes, offset, exact in lost
         )
         for loss in losses:
-            log.error("%s: at least %d bytes lost from byte %d on: %s", loss.path, loss.lost_bytes, loss.offset, loss.reason)
+            least = "at least " if loss.at_least else ""
+            log.error("%s: %s%d bytes lost from byte %d on: %s", loss.path, least, loss.lost_bytes, loss.offset, loss.reason)
             self._ledger.lost(loss.reason, loss.lost_bytes)
         self._untold += losses
         if not self._untold:

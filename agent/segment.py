@@ -5,10 +5,8 @@ began. Each `DATA` record carries a checkpoint, the change of its file's state, 
 bytes that hold it. `ACKED` records say how far acks had come; they are hints, losing one costs a lookup in the store.
 
 What damage costs:
-- In the last segment everything from the first bad record on is cut: it was never acknowledged to anybody, the source
-  has it.
-- Inside a sealed segment the bad record is skipped. A file whose next record does not start where its last one ended goes
-  back to the gap; what is read again keeps its IDs.
+- A bad record is skipped, those behind it count. A file whose next record does not start where its last one ended goes back
+  to the gap; what is read again keeps its IDs. Where its source is gone, the gap is what was lost (`FileState.gaps`).
 - A bad `FILES` record is only missed where no record speaks of the file any more; it is then read from the start.
 """
 
@@ -91,12 +89,11 @@ class Damage(NamedTuple):
     reason: str
 
 
-def scan(segment: bytes | memoryview, *, last: bool) -> Iterator[wire.Record | Damage]:
-    """The records of a segment, and what is damaged.
+def scan(segment: bytes | memoryview) -> Iterator[wire.Record | Damage]:
+    """The records of a segment, and what is damaged. Damage at its end may be a torn tail.
 
     Args:
         segment: the whole file.
-        last: it is the one that was being written: it ends at the first damage.
 
     Raises:
         wire.UnknownVersion: an undamaged record of a newer program.
@@ -108,7 +105,7 @@ def scan(segment: bytes | memoryview, *, last: bool) -> Iterator[wire.Record | D
         except wire.UnknownVersion:
             raise
         except wire.BadRecord as error:
-            end = len(segment) if last else _next_record(segment, at + 1)
+            end = _next_record(segment, at + 1)
             yield Damage(at, end, error.reason)
             at = end
         else:
@@ -180,6 +177,8 @@ class Recovery:
         """A head repeats what records said; where it says more, records between are missing."""
         if told.offset > known.offset:
             known.replay_until = max(known.replay_until, told.offset)
+            _miss(known, told.offset, told.offset)
+            known.size = max(known.size, told.size)
         else:
             self.states[told.origin] = told
 
@@ -194,6 +193,8 @@ class Recovery:
                 _start_over(state)
         if header.source_from > state.offset:
             state.replay_until = max(state.replay_until, header.source_to)
+            _miss(state, header.source_from, header.source_to)
+            state.size = max(state.size, told.size)
             return
         if header.source_to <= state.offset:
             return
@@ -212,10 +213,23 @@ def merge(state: FileState, change: FileState) -> FileState:
         recent=(state.recent + change.recent)[-RECENT_MARKS:],
         ladder=change.ladder or state.ladder,
         replay_until=max(state.replay_until, change.replay_until),
+        gaps=[(start, end) for start, end in state.gaps if end > change.offset],
+        read_to=max(state.read_to, change.read_to),
     )
+
+
+def _miss(state: FileState, start: int, end: int) -> None:
+    """Something speaks of bytes up to ``end``, the last of them, from ``start`` on, in the spool: what is between there and
+    what was known is missing."""
+    known = max(state.offset, state.read_to, state.base)
+    if start > known:
+        state.gaps = [*state.gaps, (known, start)]
+    state.read_to = max(known, end)
+    state.size = max(state.size, end)
 
 
 def _start_over(state: FileState) -> None:
     state.replay_until = max(state.replay_until, state.offset)
-    state.offset = 0
+    reached, state.offset, state.gaps, state.read_to = state.offset, 0, [], 0
+    _miss(state, reached, reached)
     state.marks, state.recent, state.ladder = {}, [], b""

@@ -1,7 +1,8 @@
 """The agent's life: lock the state, open the spool, read and ship until told to stop, leave nothing unsaid.
 
 Threads: the event loop (shipping, status), the reader, and one that syncs the spool. When the disk fails under the spool, all
-of them are taken down and started again from what is on disk.
+of them are taken down and started again from what is on disk, as soon as it can be read and written: a state folder that cannot
+be used refuses a start, and never ends an agent that runs.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ import msgspec
 from agent import scope as scopes
 from agent import status
 from agent.config import Config, runs_in_flight
-from agent.errors import StateRefused, StorageFailed
+from agent.errors import StateAway, StateRefused, StorageFailed
 from agent.heartbeat import Heartbeats
 from agent.ledger import Ledger
+from agent.logs import Fault
 from agent.reader import Reader
 from agent.retry import backoff
 from agent.ship import Shipper
@@ -37,6 +39,10 @@ log = logging.getLogger("agent")
 
 LOCK = "lock"
 SPOOL = "spool"
+STEADY_S = 60.0
+"""An agent that ran for so long and fails has not been failing all the time."""
+LONGEST_WAIT_S = 10.0
+"""Until a disk that failed is tried again."""
 GOODBYE_S = 1.0
 """How long a stop may take for the last heartbeat's sake."""
 
@@ -59,24 +65,34 @@ async def run(config: Config, *, final_status: Path | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     ledger = Ledger()
+    fault = Fault(log, "the spool")
     with locked(Path(config.state_dir)):
+        spool: Spool | None = _opened(config)
         attempt = 0
         while not stop.is_set():
+            began_s = time.monotonic()
             try:
-                await _session(config, ledger, stop, final_status)
-            except StorageFailed as error:
-                attempt += 1
-                wait_s = backoff(attempt, Random())
-                log.error("%s; starting again from what is on disk in %.1f s, nothing is lost", error, wait_s)
+                spool = spool or _opened(config)
+                await _session(config, spool, ledger, stop, final_status)
+            except (StorageFailed, StateAway) as error:
+                now_s = time.monotonic()
+                attempt = 1 if now_s - began_s >= STEADY_S else attempt + 1
+                fault.seen(f"{error}; starting again from what is on disk", now_s)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), wait_s)
+                    await asyncio.wait_for(stop.wait(), min(backoff(attempt, Random()), LONGEST_WAIT_S))
+            spool = None
     return 0
 
 
-async def _session(config: Config, ledger: Ledger, stop: asyncio.Event, final_status: Path | None) -> None:
-    """From opening the spool to closing it. Raises StorageFailed when the disk fails meanwhile."""
+def _opened(config: Config) -> Spool:
+    """Raises StateRefused."""
+    folder = Path(config.state_dir) / SPOOL
+    return Spool(folder, segment_bytes=config.spool.segment_bytes, max_bytes=config.spool.max_bytes)
+
+
+async def _session(config: Config, spool: Spool, ledger: Ledger, stop: asyncio.Event, final_status: Path | None) -> None:
+    """From an open spool to a closed one. Raises StorageFailed when the disk fails meanwhile."""
     state = Path(config.state_dir)
-    spool = Spool(state / SPOOL, segment_bytes=config.spool.segment_bytes, max_bytes=config.spool.max_bytes)
     ledger.tenant_id = ledger.tenant_id or spool.recovery.tenant_id
     scope = scopes.resolve(spool.recovery.scope, config.scope, os.environ)
     if scope.warning:
@@ -249,8 +265,9 @@ def locked(state: Path) -> Iterator[None]:
             raise StateRefused(
                 f"{state}: another agent ({holder}) works on this state folder; stop it, or give this one its own state_dir"
             ) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # on a full disk the lock holds all the same, and nobody is named
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield
     finally:
         os.close(fd)

@@ -6,9 +6,9 @@ Promises:
   too, and the lines are read again with the same IDs. Records that reading again would not reproduce are synced first.
 - Sealed segments are synced, with their folder, before the next one is created. Each segment begins with the state of every
   file, so deleting a fully acked segment writes nothing: a full disk can free itself.
-- A failed write or sync is never papered over: what was not proven to be on disk is cut, and `StorageFailed` makes the
-  agent start again from what is.
-- Nobody deletes files by hand: any damage is skipped, named and read again (`agent.segment`).
+- A failed sync is never papered over: what was not proven to be on disk is cut, nothing works any more, and `StorageFailed`
+  makes the agent start again from what is. A failed write changes nothing: `StorageFull`, try again later.
+- Nobody deletes files by hand: any damage is skipped, named and read again (`agent.opening`, `agent.segment`).
 
 Order: append (write) -> sync, at most `fsync_interval_s` later -> sealed when full (sync, new file, sync folder) -> acked ->
 deleted. One thread appends (the reader), one syncs, the shipping loop takes runs and acks them; a lock guards the counts.
@@ -19,7 +19,6 @@ Known limit: `max_bytes` bounds what the spool holds; a segment is freed only wh
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import threading
@@ -30,12 +29,12 @@ from typing import NamedTuple
 from agent import wire
 from agent.codec import compress
 from agent.disk import Disk
-from agent.errors import StateRefused, StorageFailed, StorageFull
-from agent.segment import Acked, Damage, Position, Recovery, SpoolHead, acked_record, head_records, scan
+from agent.errors import StateAway, StateRefused, StorageFailed, StorageFull
+from agent.opening import Opened, open_folder, segment_name
+from agent.segment import Acked, Position, SpoolHead, acked_record, head_records
 
 log = logging.getLogger("agent.spool")
 
-SUFFIX = ".seg"
 MAX_RUN_RECORDS = 256
 _LONGEST_RECORD = wire.PREFIX_BYTES + wire.MAX_HEADER_BYTES + wire.MAX_PAYLOAD_BYTES
 
@@ -64,7 +63,8 @@ class Spool:
         """Open the queue; ``read_only``: only look at it, also while an agent works on it.
 
         Raises:
-            StateRefused: the folder cannot be used, or holds records of a newer agent; with the remedy.
+            StateRefused: the folder holds records of a newer agent; with the remedy.
+            StateAway: the folder cannot be read or written.
         """
         self.folder = folder
         self._segment_bytes = segment_bytes
@@ -72,42 +72,32 @@ class Spool:
         self._disk = disk or Disk()
         self._lock = threading.RLock()
         self._syncing = threading.RLock()
-        self._sizes: dict[int, int] = {}
-        self._damaged: list[tuple[int, Damage]] = []
-        self._last_cut = self._roll_first = False
+        self._writing = threading.Lock()
+        self._failed = ""
+        self._roll_first = False
         self._fd = -1
         self._read_fd = (-1, -1)
         self._synced = 0
         self._outstanding: dict[Position, None] = {}
-        self.recovery = Recovery()
         try:
             if not read_only:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._recover(read_only=read_only)
+            self._take_over(open_folder(folder, quiet=read_only), read_only=read_only)
         except wire.UnknownVersion as error:
             raise StateRefused(
                 f"{folder}: {error}; a newer agent wrote it: start that one, or give this one another state_dir"
             ) from None
         except OSError as error:
-            raise StateRefused(f"{folder}: {error.strerror}; the agent must be able to read and write it") from error
+            raise StateAway(f"{folder}: {error.strerror}; the agent must be able to read and write it") from error
 
     # Opening -----------------------------------------------------------------------------------------------------------
 
-    def _recover(self, *, read_only: bool) -> None:
-        numbers = sorted(int(path.stem) for path in self.folder.glob("*" + SUFFIX) if path.stem.isdecimal())
-        for number in numbers:
-            self._sizes[number] = self._read_segment(number, last=number == numbers[-1], quiet=read_only)
-        self.fresh = not numbers
-        if numbers and numbers[-1] - numbers[0] + 1 != len(numbers):
-            log.log(
-                logging.DEBUG if read_only else logging.WARNING,
-                "%s: segments are missing between %d and %d; the lines in them are read again",
-                self.folder, numbers[0], numbers[-1],
-            )  # fmt: skip
-            self._last_cut = True
-        self._first = numbers[0] if numbers else 1
-        self._last = numbers[-1] if numbers else 0
-        if numbers and not read_only:
+    def _take_over(self, found: Opened, *, read_only: bool) -> None:
+        self._sizes, self.recovery, self._damaged, self._last_cut = found.sizes, found.recovery, found.damaged, found.incomplete
+        self.fresh = not found.sizes
+        self._first, self._last = min(found.sizes, default=1), max(found.sizes, default=0)
+        self._highest = found.highest
+        if found.sizes and not read_only:
             self._fd = self._disk.open(self._path(self._last))
             if self._disk.size(self._fd) != self._sizes[self._last]:
                 self._disk.truncate(self._fd, self._sizes[self._last])
@@ -124,29 +114,11 @@ class Spool:
             return acked
         return start
 
-    def _read_segment(self, number: int, *, last: bool, quiet: bool) -> int:
-        """Feed one segment to the recovery. Returns how many of its bytes count."""
-        data = self._path(number).read_bytes()
-        self.recovery.begin(number)
-        for item in scan(data, last=last):
-            if isinstance(item, Damage):
-                log.log(
-                    logging.DEBUG if quiet else logging.WARNING,
-                    "spool segment %d: bytes %d to %d are damaged (%s); the lines in them are read again",
-                    number, item.start, item.end, item.reason,
-                )  # fmt: skip
-                if last:
-                    return item.start
-                self._damaged.append((number, item))
-            else:
-                self.recovery.feed(item, number)
-        return len(data)
-
     def start(self, head: Callable[[], SpoolHead]) -> None:
         """Begin to append. ``head`` is asked for the state of every file whenever a segment begins."""
         self._head = head
         if self._fd < 0:
-            self._create(1)
+            self._create()
         elif self._damaged or self._last_cut or not self._sizes[self._last]:
             # Heads behind the damage know of records that are gone, a cut one does not know all: a new one has the last word.
             self._roll_first = True
@@ -154,7 +126,7 @@ class Spool:
                 self._roll()
 
     def _path(self, number: int) -> Path:
-        return self.folder / f"{number:08d}{SUFFIX}"
+        return self.folder / segment_name(number)
 
     # Appending (reader thread) -----------------------------------------------------------------------------------------
 
@@ -179,36 +151,46 @@ class Spool:
 
         Raises:
             StorageFull: the disk is; nothing has changed, try again later.
-        StorageFailed: it is not in the spool, and what was not synced may not be either.
+            StorageFailed: it is not in the spool, and what was not synced may not be either.
         """
+        self._check()
         if self._roll_first or self._sizes[self._last] >= self._segment_bytes:
             self._roll()
         self._write(record)
 
     def _write(self, record: bytes) -> None:
-        at = self._sizes[self._last]
-        try:
-            self._disk.write(self._fd, record, at)
-        except OSError as error:
-            self._cut(at)
-            raise _failure(self._path(self._last), "append", error) from error
-        with self._lock:
-            self._sizes[self._last] = at + len(record)
+        with self._writing:  # not behind the end that a failed sync goes back to
+            self._check()
+            at = self._sizes[self._last]
+            try:
+                self._disk.write(self._fd, record, at)
+            except OSError as error:
+                self._cut(at)
+                raise StorageFull(f"{self._path(self._last)}: append: {error.strerror}") from error
+            with self._lock:
+                self._sizes[self._last] = at + len(record)
+
+    def _check(self) -> None:
+        """Raises StorageFailed once a sync has failed: the next one would report success for pages that are gone."""
+        if self._failed:
+            raise StorageFailed(self._failed)
 
     def _cut(self, at: int) -> None:
         """Take a half-written record off the end. Failing is fine: the next start cuts it by its checksum."""
         try:
             self._disk.truncate(self._fd, at)
         except OSError as error:
-            log.error("%s: cannot cut it back to %d: %s", self._path(self._last), at, error.strerror)
+            log.debug("%s: cannot cut it back to %d: %s", self._path(self._last), at, error.strerror)
 
     def sync(self) -> None:
         """Everything appended so far is on disk when this returns.
 
         Raises:
-            StorageFailed: it is not. The pages of a failed sync are gone: all since the last good one is cut.
+            StorageFailed: it is not. The pages of a failed sync are gone: all since the last good one is cut, and nothing
+                works any more until the spool is opened anew.
         """
         with self._syncing:  # one at a time: no segment is closed while it is being synced
+            self._check()
             with self._lock:
                 fd, end = self._fd, self._sizes[self._last]
                 if end == self._synced:
@@ -216,8 +198,11 @@ class Spool:
             try:
                 self._disk.sync(fd)
             except OSError as error:
-                self._cut(self._synced)
-                raise StorageFailed(f"{self._path(self._last)}: sync: {error.strerror}") from error
+                with self._writing, self._lock:
+                    self._failed = f"{self._path(self._last)}: sync: {error.strerror}"
+                    self._cut(self._synced)
+                    self._sizes[self._last] = self._synced
+                raise StorageFailed(self._failed) from error
             self._synced = end
 
     def _roll(self) -> None:
@@ -225,11 +210,13 @@ class Spool:
         with self._syncing:
             self.sync()
             old = self._fd
-            self._create(self._last + 1)
-            self._disk.close(old)
+            self._create()
+            with contextlib.suppress(OSError):  # it is synced
+                self._disk.close(old)
             self._roll_first = False
 
-    def _create(self, number: int) -> None:
+    def _create(self) -> None:
+        number = self._highest + 1
         path = self._path(number)
         head = b"".join(head_records(self._head()))
         fd = -1
@@ -241,10 +228,19 @@ class Spool:
         except OSError as error:
             if fd >= 0:
                 self._disk.close(fd)
-            self._disk.remove(path)
-            raise _failure(path, "new segment", error) from error
+                self._give_up(path)
+            raise StorageFull(f"{path}: new segment: {error.strerror}") from error
+        self._highest = number
         with self._lock:
             self._fd, self._last, self._sizes[number], self._synced = fd, number, len(head), len(head)
+
+    def _give_up(self, path: Path) -> None:
+        """Take a segment that was not finished away; where that fails, go round it: the next start reads it as it is."""
+        try:
+            self._disk.remove(path)
+        except OSError as error:
+            log.debug("%s: cannot remove what was begun: %s", path, error.strerror)
+            self._highest += 1
 
     # Shipping (event loop) ---------------------------------------------------------------------------------------------
 
@@ -282,7 +278,10 @@ class Spool:
                     return
                 self._cursor = Position(following, 0)
                 continue
-            record = self._read_record(number, at, end)
+            try:
+                record = self._read_record(number, at, end)
+            except OSError as error:  # a start goes round a segment that cannot be read, and waits for handles
+                raise StorageFailed(f"{self._path(number)}: read: {error.strerror}") from error
             if record is None or record.header.kind not in wire.SHIPPED_KINDS:
                 self._cursor = Position(number, record.end if record else self._after_damage(number, at, end))
                 continue
@@ -379,11 +378,6 @@ class Spool:
                 if fd >= 0:
                     os.close(fd)
             self._fd, self._read_fd = -1, (-1, -1)
-
-
-def _failure(path: Path, what: str, error: OSError) -> StorageFailed:
-    kind = StorageFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageFailed
-    return kind(f"{path}: {what}: {error.strerror}")
 
 
 def loss_record(losses: tuple[wire.Loss, ...], *, record_id: str, agent: str, scope: str, observed_ns: int) -> bytes:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,15 @@ import msgspec
 
 from agent import wire
 from agent.ledger import Ledger
+from agent.logs import Fault
 from agent.reader import Reader
 from agent.scope import Scope
 from agent.spool import Spool
 
+log = logging.getLogger("agent.status")
+
 SOCKET = "agent.sock"
+RETRY_S = 5.0
 _CONNECT_TIMEOUT_S = 5.0
 _decode_answer = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -73,16 +79,37 @@ async def served(state: Path, answer: Callable[[], dict[str, Any]]) -> AsyncIter
             await writer.drain()
         writer.close()
 
-    path = state / SOCKET
-    path.unlink(missing_ok=True)
-    with _short(state) as folder:
-        server = await asyncio.start_unix_server(serve, f"{folder}/{SOCKET}")
-    path.chmod(0o600)
+    listening = asyncio.create_task(_listen(state, serve))
+    await asyncio.sleep(0)  # where nothing is wrong it listens now
     try:
         yield
     finally:
+        listening.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await listening
+
+
+async def _listen(state: Path, serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> None:
+    """Until cancelled. A disk that is full or cannot be written delays answers; it ends nothing."""
+    path = state / SOCKET
+    fault = Fault(log, "answering `status`")
+    while True:
+        try:
+            path.unlink(missing_ok=True)
+            with _short(state) as folder:
+                server = await asyncio.start_unix_server(serve, f"{folder}/{SOCKET}")
+            path.chmod(0o600)
+            break
+        except OSError as error:
+            fault.seen(f"{path}: {error.strerror}", time.monotonic())
+            await asyncio.sleep(RETRY_S)
+    fault.over()
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
         server.close()
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def ask(state: Path) -> dict[str, Any] | None:

@@ -56,3 +56,9 @@ def agent(tmp_path: Path, logs: Path, sink: SinkProcess) -> Iterator[AgentProces
     process = AgentProcess(tmp_path / "agent", url=sink.url, include=[logs / "*.log"])
     yield process
     process.kill()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of a spool."""
+    return tmp_path / "spool"

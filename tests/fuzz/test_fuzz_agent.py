@@ -56,14 +56,14 @@ ANSWER = msgspec.json.encode(
 REFUSAL = json.dumps({"error": {"code": "rate_limited", "message": "wait"}}).encode()
 
 
-@given(st.one_of(mutated(SEGMENT), st.binary(max_size=200)), st.booleans())
+@given(st.one_of(mutated(SEGMENT), st.binary(max_size=200)))
 @examples(300)
-def test_any_segment_is_cut_into_records_and_damage_without_a_gap(data: bytes, last: bool) -> None:
+def test_any_segment_is_cut_into_records_and_damage_without_a_gap(data: bytes) -> None:
     at = 0
     recovery = Recovery()
     recovery.begin(1)
     try:
-        for item in scan(data, last=last):
+        for item in scan(data):
             assert item.start == at
             at = item.end
             if not isinstance(item, Damage):
@@ -83,7 +83,7 @@ def test_any_payload_behind_a_right_checksum_is_recovered_or_passed_over(records
     recovery = Recovery()
     for number in (1, 2):
         recovery.begin(number)
-        for item in scan(b"".join(records), last=False):
+        for item in scan(b"".join(records)):
             if isinstance(item, wire.Record):
                 recovery.feed(item, number)
     list(segment.head_records(SpoolHead(recovery.scope, recovery.tenant_id, list(recovery.states.values()), recovery.tags)))

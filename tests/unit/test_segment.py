@@ -43,7 +43,7 @@ def recovered(*segments: bytes) -> Recovery:
     recovery = Recovery()
     for number, data in enumerate(segments, 1):
         recovery.begin(number)
-        for item in scan(data, last=number == len(segments)):
+        for item in scan(data):
             if isinstance(item, wire.Record):
                 recovery.feed(item, number)
     return recovery
@@ -66,33 +66,30 @@ def spans(items: Iterable[wire.Record | Damage]) -> list[tuple[str, int, int]]:
 # Scanning -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("last", [True, False])
-def test_undamaged_records_come_in_order_and_cover_the_segment(last: bool) -> None:
+def test_undamaged_records_come_in_order_and_cover_the_segment() -> None:
     written = [head(), *records(3)]
-    found = list(scan(b"".join(written), last=last))
+    found = list(scan(b"".join(written)))
     ends = [len(b"".join(written[: n + 1])) for n in range(4)]
     assert spans(found) == [("record", start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def test_a_segment_without_bytes_holds_nothing() -> None:
-    assert list(scan(b"", last=True)) == list(scan(b"", last=False)) == []
+    assert list(scan(b"")) == []
 
 
 @pytest.mark.parametrize("at", range(len(records(1)[0])))
-def test_any_damaged_byte_costs_its_record_in_a_sealed_segment_and_the_rest_in_the_last(at: int) -> None:
+def test_any_damaged_byte_costs_its_record_and_no_other(at: int) -> None:
     one, two, three = records(3)
     whole = bytearray(one + two + three)
     whole[len(one) + at] ^= 0x10
     start, end = len(one), len(one + two)
-    assert spans(scan(whole, last=False)) == [("record", 0, start), ("damage", start, end), ("record", end, len(whole))]
-    assert spans(scan(whole, last=True)) == [("record", 0, start), ("damage", start, len(whole))]
+    assert spans(scan(whole)) == [("record", 0, start), ("damage", start, end), ("record", end, len(whole))]
 
 
-@pytest.mark.parametrize("last", [True, False])
-def test_a_torn_tail_is_cut_and_earlier_records_survive(last: bool) -> None:
+def test_a_torn_tail_is_cut_and_earlier_records_survive() -> None:
     one, two = records(2)
     for length in range(1, len(two)):
-        assert spans(scan(one + two[:length], last=last)) == [
+        assert spans(scan(one + two[:length])) == [
             ("record", 0, len(one)),
             ("damage", len(one), len(one) + length),
         ]
@@ -101,7 +98,7 @@ def test_a_torn_tail_is_cut_and_earlier_records_survive(last: bool) -> None:
 def test_zeros_and_bytes_that_look_like_a_record_by_chance_are_skipped() -> None:
     one, two = records(2)
     rubbish = bytes(5000) + wire.MAGIC + b"\x01 by chance" + wire.MAGIC + one[:20] + bytes(5000)
-    assert spans(scan(one + rubbish + two, last=False)) == [
+    assert spans(scan(one + rubbish + two)) == [
         ("record", 0, len(one)),
         ("damage", len(one), len(one + rubbish)),
         ("record", len(one + rubbish), len(one + rubbish + two)),
@@ -111,36 +108,33 @@ def test_zeros_and_bytes_that_look_like_a_record_by_chance_are_skipped() -> None
 def test_several_places_of_damage_are_told_one_by_one() -> None:
     written = records(5)
     written[1], written[3] = damaged(written[1]), damaged(written[3])
-    kinds = [kind for kind, _, _ in spans(scan(b"".join(written), last=False))]
+    kinds = [kind for kind, _, _ in spans(scan(b"".join(written)))]
     assert kinds == ["record", "damage", "record", "damage", "record"]
 
 
-@given(
-    st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([*records(2), head(), wire.MAGIC])), max_size=6), st.booleans()
-)
-def test_any_bytes_are_records_and_damage_without_a_hole_between(parts: list[bytes], last: bool) -> None:
+@given(st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([*records(2), head(), wire.MAGIC])), max_size=6))
+def test_any_bytes_are_records_and_damage_without_a_hole_between(parts: list[bytes]) -> None:
     data = b"".join(parts)
     at = 0
-    for _, start, end in spans(scan(data, last=last)):
+    for _, start, end in spans(scan(data)):
         assert start == at < end
         at = end
     assert at == len(data)
 
 
-@pytest.mark.parametrize("last", [True, False])
 @pytest.mark.parametrize("payload", [b"", b"x" * 5000], ids=["small", "large"])
-def test_a_record_of_a_newer_program_is_never_taken_for_damage(last: bool, payload: bytes) -> None:
+def test_a_record_of_a_newer_program_is_never_taken_for_damage(payload: bytes) -> None:
     with pytest.raises(wire.UnknownVersion, match="version 2"):
-        list(scan(head() + newer(payload), last=last))
+        list(scan(head() + newer(payload)))
 
 
 def test_a_record_of_a_newer_program_is_found_behind_damage() -> None:
     with pytest.raises(wire.UnknownVersion):
-        list(scan(damaged(records(1)[0]) + newer(), last=False))
+        list(scan(damaged(records(1)[0]) + newer()))
 
 
 def test_a_damaged_record_of_a_newer_program_is_damage() -> None:
-    assert spans(scan(damaged(newer(b"payload")), last=False)) == [("damage", 0, len(newer(b"payload")))]
+    assert spans(scan(damaged(newer(b"payload")))) == [("damage", 0, len(newer(b"payload")))]
 
 
 # Heads ----------------------------------------------------------------------------------------------------------------
@@ -298,6 +292,36 @@ def test_the_last_note_of_acks_counts() -> None:
     found = recovered(head() + notes)
     assert (found.acked, found.tenant_id) == (Position(1, 20), "of-the-note")
     assert recovered(head()).acked is None
+
+
+def test_a_damaged_record_leaves_a_gap_which_says_what_is_lost_should_its_source_be_gone() -> None:
+    written = history(4)
+    data = [record for _, record, _ in written]
+    found = recovered(head() + data[0] + damaged(data[1]) + data[2] + data[3], head(written[3][2])).states["a"]
+    assert (found.offset, found.gaps, found.read_to, found.size) == (LENGTH, [(LENGTH, 2 * LENGTH)], 4 * LENGTH, 4 * LENGTH)
+
+
+def test_a_gap_at_the_end_of_what_was_read_is_known_by_the_next_head() -> None:
+    one, two, three = history(3)
+    found = recovered(head() + one[1] + damaged(two[1]) + damaged(three[1]), head(three[2])).states["a"]
+    assert (found.gaps, found.size) == ([(LENGTH, 3 * LENGTH)], 3 * LENGTH)
+
+
+def test_gaps_are_closed_one_by_one_as_they_are_read_again() -> None:
+    written = history(5)
+    data = [record for _, record, _ in written]
+    broken = head() + data[0] + damaged(data[1]) + data[2] + damaged(data[3]) + data[4]
+    known = recovered(broken).states["a"]
+    assert known.gaps == [(LENGTH, 2 * LENGTH), (3 * LENGTH, 4 * LENGTH)]
+    assert recovered(broken, head(known) + data[1]).states["a"].gaps == [(3 * LENGTH, 4 * LENGTH)]
+    assert recovered(broken, head(known) + b"".join(data[1:4])).states["a"].gaps == []
+
+
+def test_what_another_state_had_read_is_no_gap_of_the_one_that_took_over() -> None:
+    taken_over = msgspec.structs.replace(new_state("b"), offset=500, base=500)
+    _, record, after = data_record(taken_over, LENGTH)
+    _, behind, _ = data_record(after, LENGTH)
+    assert recovered(head() + damaged(record) + behind, head()).states["b"].gaps == [(500, 500 + LENGTH)]
 
 
 @pytest.mark.parametrize("kind", [wire.FILES, wire.ACKED, wire.DATA, 99])
