@@ -3,6 +3,10 @@
 Promises:
 - An ack is a 200 of our content type whose body decodes, names every record of the run once, has counts that add up, and
   comes from the tenant recorded at first contact. Anything else is no ack: a proxy's HTML, a redirect, half a body.
+- Counts add up when none is negative, their sum is the record's number of events, a record called accepted, duplicate,
+  expired or rejected is so with all its events, and a mixed one names each rejected event. An answer that does not is not
+  the collector's: the run is sent again, since events nobody can name would be lost without a dead letter.
+- A refusal for good (400, 413, 422) is believed in the collector's own JSON envelope only. A proxy's may pass by itself.
 - No answer makes the agent give up: it is delivered, waits, is split into single records, or set aside in the quarantine.
 - A wrong key stops the sending, not the reading.
 """
@@ -73,6 +77,8 @@ def judge(status: int, headers: Mapping[str, str], body: bytes, expected: Mappin
     if status in (401, 403):
         return Stop(f"{reason}; check api_key")
     if status in (400, 413, 422):
+        if reason == f"HTTP {status}":
+            return RetryAfter(f"{reason}, not in a collector's words: is a proxy in between?", suspicious=True)
         return Split(reason)
     if status in (429, 503):
         return RetryAfter(reason, retry_after(headers))
@@ -92,13 +98,40 @@ def _judge_outcomes(content_type: str, body: bytes, expected: Mapping[str, int],
     if len(named) != len(expected) or set(named) != set(expected):
         return RetryAfter(f"HTTP 200 that names {len(set(named) & set(expected))} of {len(expected)} records", suspicious=True)
     for outcome in answer.records:
-        total = outcome.accepted + outcome.duplicate + outcome.expired + outcome.rejected
-        if total != expected[outcome.record_id]:
-            return RetryAfter(
-                f"HTTP 200 with {total} outcomes for the {expected[outcome.record_id]} events of {outcome.record_id}",
-                suspicious=True,
-            )
+        if wrong := _miscounted(outcome, expected[outcome.record_id]):
+            return RetryAfter(f"HTTP 200 with {wrong}", suspicious=True)
     return Delivered(answer)
+
+
+def _miscounted(outcome: wire.RecordOutcome, events: int) -> str:
+    """What does not add up in a record's outcome; empty when all does."""
+    counts = {
+        wire.ACCEPTED: outcome.accepted,
+        wire.DUPLICATE: outcome.duplicate,
+        wire.EXPIRED: outcome.expired,
+        wire.REJECTED: outcome.rejected,
+    }
+    if min(counts.values()) < 0:
+        return f"a negative count for {outcome.record_id}"
+    if (total := sum(counts.values())) != events:
+        return f"{total} outcomes for the {events} events of {outcome.record_id}"
+    if outcome.outcome != wire.MIXED:
+        of_all = counts.get(outcome.outcome, 0)
+        return "" if of_all == events else f"{outcome.outcome!r} for {outcome.record_id}, {of_all} of {events} events are"
+    named = len({event.offset for event in outcome.exceptions if event.outcome == wire.REJECTED})
+    return "" if named == outcome.rejected else f"names {named} of {outcome.rejected} rejected events of {outcome.record_id}"
+
+
+class _Error(msgspec.Struct, frozen=True):
+    code: str
+    message: str
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    error: _Error
+
+
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
 
 
 def _error_text(headers: Mapping[str, str], body: bytes) -> str:
@@ -106,10 +139,10 @@ def _error_text(headers: Mapping[str, str], body: bytes) -> str:
     if "json" not in headers.get("Content-Type", ""):
         return ""
     try:
-        error = wire.decoded(msgspec.json.decode, body)["error"]
-        return f" {error['code']}: {error['message']}"[:500]
-    except (msgspec.DecodeError, KeyError, TypeError):
+        error = wire.decoded(_decode_envelope, body).error
+    except msgspec.DecodeError:
         return ""
+    return f" {error.code}: {error.message}"[:500]
 
 
 def retry_after(headers: Mapping[str, str], now_s: float | None = None) -> float | None:

@@ -112,6 +112,9 @@ class Sink:
         return {}
 
     def scripted(self, step: dict[str, Any], answer: bytes) -> web.Response:
+        if step.get("status") in (400, 413, 422) and "body" not in step:
+            error = {"code": "refused", "message": "as the test says", "errors": []}
+            return web.json_response({"error": error}, status=step["status"])
         body = step["body"].encode() if "body" in step else answer
         headers = {"Content-Type": step.get("type", wire.ANSWER_TYPE), **step.get("headers", {})}
         return web.Response(status=step.get("status", 200), body=body, headers=headers)

@@ -53,9 +53,43 @@ def test_fields_of_a_newer_collector_are_ignored() -> None:
     assert isinstance(judged(body={**body, "new": 1}), Delivered)
 
 
+EXPIRED, REJECTED = wire.EventOutcome(9, wire.EXPIRED, "older_than_retention"), wire.EventOutcome(5, wire.REJECTED, "why")
+
+
 def test_rejected_events_are_a_final_outcome() -> None:
-    records = (wire.RecordOutcome("r-1", wire.MIXED, accepted=1, rejected=1, expired=1), answer().records[1])
-    assert isinstance(judged(body=answer(records=records)), Delivered)
+    mixed = wire.RecordOutcome("r-1", wire.MIXED, accepted=1, rejected=1, expired=1, exceptions=(REJECTED, EXPIRED))
+    assert isinstance(judged(body=answer(records=(mixed, answer().records[1]))), Delivered)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        (wire.RecordOutcome("r-1", wire.MIXED, accepted=2, rejected=1), "names 0 of 1 rejected events of r-1"),
+        (
+            wire.RecordOutcome("r-1", wire.MIXED, accepted=1, rejected=2, exceptions=(REJECTED, REJECTED)),
+            "names 1 of 2 rejected events of r-1",
+        ),
+        (wire.RecordOutcome("r-1", wire.MIXED, accepted=3, exceptions=(REJECTED,)), "names 1 of 0 rejected events of r-1"),
+        (
+            wire.RecordOutcome("r-1", wire.MIXED, accepted=2, expired=1, exceptions=(REJECTED, EXPIRED)),
+            "names 1 of 0 rejected events of r-1",
+        ),
+        (wire.RecordOutcome("r-1", wire.MIXED, accepted=4, rejected=-1), "a negative count for r-1"),
+        (wire.RecordOutcome("r-1", wire.ACCEPTED, accepted=2, rejected=1), "'accepted' for r-1, 2 of 3 events are"),
+        (wire.RecordOutcome("r-1", wire.REJECTED, accepted=2, rejected=1), "'rejected' for r-1, 1 of 3 events are"),
+        (wire.RecordOutcome("r-1", "stored", accepted=3), "'stored' for r-1, 0 of 3 events are"),
+    ],
+)
+def test_refused_events_that_are_not_named_are_not_taken_for_delivered(outcome: wire.RecordOutcome, said: str) -> None:
+    decision = judged(body=answer(records=(outcome, answer().records[1])))
+    assert isinstance(decision, RetryAfter)
+    assert said in decision.reason
+    assert decision.suspicious
+
+
+def test_a_record_without_events_needs_no_counts() -> None:
+    body = msgspec.json.encode(wire.Answer(TENANT, (wire.RecordOutcome("r-0", wire.ACCEPTED),)))
+    assert isinstance(judge(200, {"Content-Type": wire.ANSWER_TYPE}, body, {"r-0": 0}, TENANT), Delivered)
 
 
 @pytest.mark.parametrize(
@@ -113,9 +147,29 @@ def test_a_refused_key_stops_the_sending(status: int) -> None:
     assert "check api_key" in decision.reason
 
 
+REFUSAL = {"error": {"code": "bad_record", "message": "no such kind", "errors": []}}
+
+
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_a_refused_run_is_split(status: int) -> None:
-    assert isinstance(judged(status), Split)
+    assert judged(status, REFUSAL, kind="application/json") == Split(f"HTTP {status} bad_record: no such kind")
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("text/html", b"<html>Request Entity Too Large</html>"),
+        ("application/json", {"error": {"code": 400, "message": "gateway"}}),
+        ("application/json", {"message": "gateway"}),
+        ("text/html", REFUSAL),
+        ("application/json", b""),
+    ],
+    ids=["html", "other_envelope", "other_json", "other_type", "nothing"],
+)
+def test_a_refusal_that_is_not_the_collectors_is_tried_again(status: int, kind: str, body: object) -> None:
+    decision = judged(status, body, kind=kind)
+    assert decision == RetryAfter(f"HTTP {status}, not in a collector's words: is a proxy in between?", suspicious=True)
 
 
 @pytest.mark.parametrize("status", [429, 503])
