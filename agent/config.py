@@ -20,6 +20,7 @@ MIB = 1 << 20
 MIN_SEGMENTS = 4
 """The spool frees whole segments: with fewer than this it would stop while most of it is acked."""
 MIN_SPOOL_BYTES = 4 * MIB
+_TOO_LONG = f"a collector takes at most {wire.MAX_TEXT_BYTES}; shorten it"
 MEMORY_PER_RUN = 6
 """A run in flight takes its bytes, the request body, and the answer with some room to spare."""
 
@@ -133,6 +134,7 @@ def _rules(config: Config) -> Iterator[str]:
         for pattern in (*source.include, *source.exclude):
             if not pattern.startswith("/"):
                 yield f"sources[{n}]: {pattern!r} is not absolute; write the whole path, the agent's own folder may change"
+    yield from _refused_texts(config)
     url = settings.url_of(config.collector.url)
     if url.scheme not in ("http", "https") or not url.hostname:
         yield f"collector.url: {config.collector.url!r} is no http(s) URL; write for instance http://collector:8080"
@@ -148,3 +150,19 @@ def _rules(config: Config) -> Iterator[str]:
             f"spool.max_bytes is {spool.max_bytes}, below {MIN_SEGMENTS} times spool.segment_bytes {spool.segment_bytes}; "
             "raise max_bytes or lower segment_bytes"
         )
+
+
+def _refused_texts(config: Config) -> Iterator[str]:
+    """Names and labels with which a collector would refuse every record."""
+    texts = {"name": config.name, "scope": config.scope}
+    for n, source in enumerate(config.sources):
+        texts |= {f"sources[{n}].name": source.name, f"sources[{n}].service": source.service}
+        if len(source.labels) > wire.MAX_LABELS:
+            yield f"sources[{n}].labels: there are {len(source.labels)}, a collector takes at most {wire.MAX_LABELS}; drop some"
+        for key, value in source.labels.items():
+            if (length := len(key.encode())) > wire.MAX_TEXT_BYTES:
+                yield f"sources[{n}].labels: the name {key[:40]!r} has {length} bytes; {_TOO_LONG}"
+            texts[f"sources[{n}].labels.{key[:40]}"] = value
+    for place, text in texts.items():
+        if (length := len(text.encode())) > wire.MAX_TEXT_BYTES:
+            yield f"{place}: has {length} bytes, {_TOO_LONG}"

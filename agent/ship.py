@@ -15,6 +15,7 @@ Promises:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from pathlib import Path
@@ -39,6 +40,8 @@ MAX_RUN_RAW_BYTES = 7 << 19
 """What one request may be when inflated: a fraction of what a collector lets one tenant keep waiting."""
 
 
+LOOK_S = 10.0
+"""How often the quarantine is looked through for records that are due."""
 QUICK_PROBES = 32
 """Failures in a row that may each be another suspect's: only beyond them the pauses grow as if everything were broken."""
 
@@ -58,6 +61,7 @@ class Shipper:
     ) -> None:
         self._spool = spool
         self._ledger = ledger
+        ledger.begin()
         self._dead_letters = DeadLetters(state)
         self.quarantine = Quarantine(state)
         self._transport = Transport(collector, connections=in_flight + 2)
@@ -118,6 +122,8 @@ class Shipper:
         if suspect is None:
             run = self._spool.next_run(max_bytes=self._run_bytes, max_raw_bytes=MAX_RUN_RAW_BYTES)
             if run is not None:
+                for entry in run.entries:
+                    self._ledger.taken(entry.header)
                 places = tuple(entry.position for entry in run.entries)
                 return Parcel(places, replay=run.replay, passes=self._passes), run.entries
             suspect = self._suspects.take(time.monotonic())
@@ -193,7 +199,7 @@ class Shipper:
             "record %s (%s, bytes %d to %d) was refused and is in the quarantine, tried again every %d minutes: %s",
             header.record_id, header.path, header.source_from, header.source_to, RETRY_S // 60, reason,
         )  # fmt: skip
-        self._ledger.add("quarantined_events", header.events)
+        self._ledger.set_aside(header)
         self._spool.ack((entry,))
         self._failures = 0  # they were this one's
         self._look_well()
@@ -252,6 +258,9 @@ class Shipper:
             count = self._dead_letters.add(entry, outcome, tenant_id)
         except OSError as error:
             return f"the dead letters cannot be kept: {error.strerror}"
+        if dropped := self._dead_letters.dropped:
+            self._dead_letters.dropped = 0
+            self._ledger.add("dropped_dead_letters", dropped)
         log.error("%s: %d events were refused (%s); they are in the dead letters", entry.header.path, count, outcome.reason)
         return ""
 
@@ -269,8 +278,7 @@ class Shipper:
 
     async def _retry_quarantined(self) -> None:
         while True:
-            await asyncio.sleep(RETRY_S)
-            for path in self.quarantine.records():
+            for path in self.quarantine.due(time.time()):
                 try:
                     await self._retry_one(path)
                 except (OSError, wire.BadRecord, ZstdError) as error:
@@ -278,6 +286,9 @@ class Shipper:
                 except Exception:
                     log.exception("%s: a fault of this program while sending; please report it", path)
                     self._ledger.add("internal_errors", 1)
+                with contextlib.suppress(OSError):
+                    self.quarantine.tried(path, time.time())
+            await asyncio.sleep(LOOK_S)
 
     async def _retry_one(self, path: Path) -> None:
         data = path.read_bytes()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent import retry, ship, wire
+from agent import deadletter, retry, ship, wire
 from agent.codec import compress
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
 from tests.support.shipping import quick, ship_until
@@ -173,7 +173,8 @@ def quarantined(state: Path, name: str, line: bytes) -> Path:
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ship, "RETRY_S", 0.02)
+    monkeypatch.setattr(ship, "LOOK_S", 0.02)
+    monkeypatch.setattr(deadletter, "RETRY_S", 0.02)
 
 
 @pytest.mark.usefixtures("_impatient")
