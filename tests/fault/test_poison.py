@@ -10,8 +10,11 @@ import pytest
 
 from agent import retry, ship, wire
 from agent.codec import decompress
+from agent.reader import Reader
 from agent.spool import Entry, Spool
+from agent.tail import Tail
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
+from tests.support.reading import Reading, spooled
 from tests.support.shipping import ONE_EACH, quick, ship_until
 from tests.support.sink import SinkProcess
 from tests.support.wait import until
@@ -132,3 +135,26 @@ def test_a_spool_that_cannot_be_read_for_a_while_ends_nothing(
 
     monkeypatch.setattr(Spool, "next_run", fails_at_first)
     ship_until(tmp_path, sink.url, lambda: sink.seen().events == len(GOOD), "all has arrived", lines=GOOD)
+
+
+def test_a_file_on_which_the_agent_stumbles_holds_up_no_other_and_is_tried_again(
+    tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    take, stumbles = Reader._take, True
+
+    def stumbling(self: Reader, tail: Tail, *arguments: Any, **options: Any) -> bool:
+        if stumbles and tail.name.endswith("odd.log"):
+            raise ZeroDivisionError("a fault of the program")
+        return take(self, tail, *arguments, **options)
+
+    monkeypatch.setattr(Reader, "_take", stumbling)
+    odd, app = App(logs / "odd.log", "odd"), App(logs / "app.log")
+    odd.write(2)
+    app.write(3)
+    with Reading(tmp_path / "spool", logs) as reading:
+        reading.has_read(3)
+        until(lambda: reading.counts("internal_errors") > 1, "it was tried again")
+        stumbles = False
+        reading.has_read(5)
+    assert caplog.text.count("please report it") == 1
+    assert sorted(spooled(tmp_path / "spool")) == sorted([*app.lines, *odd.lines])
