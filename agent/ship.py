@@ -25,6 +25,7 @@ from agent import retry, suspects, wire
 from agent.codec import ZstdError
 from agent.config import Collector
 from agent.deadletter import RETRY_S, DeadLetters, Quarantine
+from agent.endpoints import Endpoint
 from agent.errors import StorageFailed
 from agent.heartbeat import Heartbeats
 from agent.ledger import Ledger
@@ -42,6 +43,7 @@ MAX_RUN_RAW_BYTES = 7 << 19
 
 LOOK_S = 10.0
 """How often the quarantine is looked through for records that are due."""
+KEY_LOOK_S = 1.0
 QUICK_PROBES = 32
 """Failures in a row that may each be another suspect's: only beyond them the pauses grow as if everything were broken."""
 
@@ -160,7 +162,7 @@ class Shipper:
                 return
             self._failures += 1
             if isinstance(decision, retry.Stop):
-                await self._pause(retry.STOPPED_RETRY_S, eager=True)
+                await self._pause_until_another_key()
                 continue
             attempt = parcel.tries
             if decision.suspicious:
@@ -214,8 +216,18 @@ class Shipper:
         try:
             reply = await self._transport.post(body, headers)
         except NoReply as error:
-            return retry.RetryAfter(str(error), suspicious=error.reached)
-        return retry.judge(reply.status, reply.headers, reply.body, expected, self._ledger.tenant_id)
+            decision: retry.Decision = retry.RetryAfter(str(error), suspicious=error.reached)
+            return self._noted(error.endpoint, decision, 0)
+        decision = retry.judge(reply.status, reply.headers, reply.body, expected, self._ledger.tenant_id)
+        return self._noted(reply.endpoint, decision, reply.status)
+
+    def _noted(self, endpoint: Endpoint, decision: retry.Decision, status: int) -> retry.Decision:
+        """Tell good collectors from others. What one cannot take now another may: then there is nothing to wait for."""
+        if not isinstance(decision, retry.RetryAfter) or status == 429:
+            self._transport.works(endpoint)
+        elif self._transport.failed(endpoint, suspicious=decision.suspicious):
+            return retry.RetryAfter(decision.reason, 0.0, decision.suspicious)
+        return decision
 
     async def _post_heartbeat(self, run: bytes) -> None:
         """Once, whatever becomes of it."""
@@ -267,6 +279,14 @@ class Shipper:
     def _report(self, reason: str) -> None:
         self._ledger.sending = reason
         self._fault.seen(reason, time.monotonic())
+
+    async def _pause_until_another_key(self) -> None:
+        """Or until the one there is may work again."""
+        end_s = time.monotonic() + retry.STOPPED_RETRY_S
+        key, passes = self._transport.key, self._passes
+        while (left_s := end_s - time.monotonic()) > 0 and self._transport.key == key and self._passes == passes:
+            await self._pause(min(KEY_LOOK_S, left_s), eager=True)
+            self._transport.refresh()
 
     async def _pause(self, seconds: float, *, eager: bool) -> None:
         """Wait; ``eager``: not longer than until another run has passed."""

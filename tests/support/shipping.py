@@ -39,6 +39,7 @@ def ship_until(
     **settings: Any,
 ) -> Ledger:
     """Run a shipper until a condition holds. Fails when it ends by itself. ``settings`` are the collector section's."""
+    folder.mkdir(parents=True, exist_ok=True)
     spool, ledger = open_spool(folder / "spool"), Ledger()
     written = Written(spool)
     for line in lines:
