@@ -13,13 +13,15 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from agent import settings, wire
+from agent import settings, tls, wire
 from agent.errors import ConfigError
 
 MIB = 1 << 20
 MIN_SEGMENTS = 4
 """The spool frees whole segments: with fewer than this it would stop while most of it is acked."""
 MIN_SPOOL_BYTES = 4 * MIB
+DIRECT = "direct"
+_TOO_LONG = f"a collector takes at most {wire.MAX_TEXT_BYTES}; shorten it"
 MEMORY_PER_RUN = 6
 """A run in flight takes its bytes, the request body, and the answer with some room to spare."""
 
@@ -30,10 +32,20 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 class Collector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str = "http://127.0.0.1:8080"
+    urls: tuple[str, ...] = ()
+    """Further collectors of the same tenants, asked in this order while those before do not answer."""
     api_key: str = ""
     api_key_file: str = ""
     ca_file: str = ""
     """Certificates to trust instead of the system's, PEM."""
+    cert_file: str = ""
+    """The agent's own certificate, PEM, for collectors that ask for one."""
+    key_file: str = ""
+    """Its key; empty: it is in ``cert_file``."""
+    proxy: str = ""
+    """Empty: as the environment says. `DIRECT`: none."""
+    bandwidth_limit_bytes_per_s: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """0: no limit."""
     max_in_flight: Annotated[int, msgspec.Meta(ge=1, le=32)] = 4
     run_bytes: Annotated[int, msgspec.Meta(ge=65536, le=8 * MIB)] = MIB
     """About how much one request carries, compressed."""
@@ -111,6 +123,8 @@ def load(path: str | Path, env: Mapping[str, str] | None = None) -> Config:
             config = msgspec.structs.replace(config, collector=msgspec.structs.replace(config.collector, api_key=key))
     except settings.SettingsError as error:
         raise ConfigError(str(error)) from None
+    if found := tls.faults(config.collector):
+        raise ConfigError("\n".join(f"{path}: {fault}" for fault in found))
     return config
 
 
@@ -133,11 +147,16 @@ def _rules(config: Config) -> Iterator[str]:
         for pattern in (*source.include, *source.exclude):
             if not pattern.startswith("/"):
                 yield f"sources[{n}]: {pattern!r} is not absolute; write the whole path, the agent's own folder may change"
-    url = settings.url_of(config.collector.url)
-    if url.scheme not in ("http", "https") or not url.hostname:
-        yield f"collector.url: {config.collector.url!r} is no http(s) URL; write for instance http://collector:8080"
-    elif url.username or url.password:
-        yield "collector.url: carries a user or password; use collector.api_key_file (URLs end up in logs)"
+    yield from _refused_texts(config)
+    yield from _url_faults("collector.url", config.collector.url, "http://collector:8080")
+    for n, text in enumerate(config.collector.urls):
+        yield from _url_faults(f"collector.urls[{n}]", text, "http://collector-2:8080")
+    if config.collector.proxy not in ("", DIRECT):
+        proxy = settings.url_of(config.collector.proxy)
+        if proxy.scheme != "http" or not proxy.hostname:
+            yield "collector.proxy: is no http URL; write for instance http://proxy:3128, or direct for none"
+    if config.collector.key_file and not config.collector.cert_file:
+        yield "collector.key_file: is there without collector.cert_file; name the certificate, too"
     if config.collector.api_key and config.collector.api_key_file:
         yield "collector.api_key and collector.api_key_file are both set; keep one (the file is the safer one)"
     spool = config.spool
@@ -148,3 +167,27 @@ def _rules(config: Config) -> Iterator[str]:
             f"spool.max_bytes is {spool.max_bytes}, below {MIN_SEGMENTS} times spool.segment_bytes {spool.segment_bytes}; "
             "raise max_bytes or lower segment_bytes"
         )
+
+
+def _url_faults(place: str, text: str, example: str) -> Iterator[str]:
+    url = settings.url_of(text)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        yield f"{place}: {text!r} is no http(s) URL; write for instance {example}"
+    elif url.username or url.password:
+        yield f"{place}: carries a user or password; use collector.api_key_file (URLs end up in logs)"
+
+
+def _refused_texts(config: Config) -> Iterator[str]:
+    """Names and labels with which a collector would refuse every record."""
+    texts = {"name": config.name, "scope": config.scope}
+    for n, source in enumerate(config.sources):
+        texts |= {f"sources[{n}].name": source.name, f"sources[{n}].service": source.service}
+        if len(source.labels) > wire.MAX_LABELS:
+            yield f"sources[{n}].labels: there are {len(source.labels)}, a collector takes at most {wire.MAX_LABELS}; drop some"
+        for key, value in source.labels.items():
+            if (length := len(key.encode())) > wire.MAX_TEXT_BYTES:
+                yield f"sources[{n}].labels: the name {key[:40]!r} has {length} bytes; {_TOO_LONG}"
+            texts[f"sources[{n}].labels.{key[:40]}"] = value
+    for place, text in texts.items():
+        if (length := len(text.encode())) > wire.MAX_TEXT_BYTES:
+            yield f"{place}: has {length} bytes, {_TOO_LONG}"

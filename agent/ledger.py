@@ -13,7 +13,9 @@ class Ledger:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
-        self._acked: dict[str, int] = {}
+        self._pending: dict[str, dict[int, int]] = {}
+        """Per file: where each record that is on its way begins -> how many do."""
+        self._taken_to: dict[str, int] = {}
         self.tenant_id = ""
         self.sending = "starting"
         """How sending goes, in words: ok, or why not."""
@@ -27,6 +29,26 @@ class Ledger:
         self.add(f"lost_bytes.{reason}", lost_bytes)
         self.add(f"losses.{reason}", 1)
 
+    def taken(self, header: wire.Header) -> None:
+        """A record of a file is about to be sent, for the first time since the start: in the order of the file."""
+        if header.kind != wire.DATA:
+            return
+        with self._lock:
+            pending = self._pending.setdefault(header.origin, {})
+            pending[header.source_from] = pending.get(header.source_from, 0) + 1
+            self._taken_to[header.origin] = header.source_to
+
+    def begin(self) -> None:
+        """Sending begins (again): what was on its way is taken anew."""
+        with self._lock:
+            self._pending.clear()
+            self._taken_to.clear()
+
+    def set_aside(self, header: wire.Header) -> None:
+        """A record went into the quarantine: what is behind it is not held up in the figures either."""
+        self.add("quarantined_events", header.events)
+        self._settled(header)
+
     def acked(self, header: wire.Header, outcome: wire.RecordOutcome) -> None:
         """A record's final outcome."""
         if header.kind != wire.DATA:
@@ -35,16 +57,26 @@ class Ledger:
         self.add("acked_bytes", header.raw_bytes)
         for name in (wire.ACCEPTED, wire.DUPLICATE, wire.EXPIRED, wire.REJECTED):
             self.add(f"{name}_events", getattr(outcome, name))
+        self._settled(header)
+
+    def _settled(self, header: wire.Header) -> None:
         with self._lock:
-            self._acked[header.origin] = max(header.source_to, self._acked.get(header.origin, 0))
+            pending = self._pending.get(header.origin, {})
+            left = pending.pop(header.source_from, 0) - 1
+            if left > 0:
+                pending[header.source_from] = left
+            elif not pending:
+                self._pending.pop(header.origin, None)
 
     def add(self, name: str, count: int) -> None:
         with self._lock:
             self._counts[name] = self._counts.get(name, 0) + count
 
     def acked_to(self, origin: str) -> int | None:
-        """How far a file is acknowledged; None when nothing of it was since the start."""
-        return self._acked.get(origin)
+        """Up to where all of a file is acknowledged (or in the quarantine); None while nothing of it was sent."""
+        with self._lock:
+            pending = self._pending.get(origin)
+            return min(pending) if pending else self._taken_to.get(origin)
 
     def counts(self) -> dict[str, int]:
         with self._lock:

@@ -29,7 +29,7 @@ from agent.blocks import BLOCK_BYTES, cut_block
 from agent.catalog import Catalog, Lost, Origins
 from agent.codec import compress
 from agent.config import Config, Source
-from agent.errors import StorageFull
+from agent.errors import StorageFailed, StorageFull
 from agent.identity import BODY_AT, MARK_BYTES, FileState
 from agent.ledger import Ledger
 from agent.logs import REPEAT_S, Fault
@@ -212,16 +212,23 @@ class Reader:
     def _identify(self, tail: Tail, now_s: float) -> None:
         try:
             self.catalog.identify(tail, now_s)
-        except OSError as error:
+        except StorageFailed:
+            raise
+        except Exception as error:
             self._unreadable(tail, error)
         if tail.state is not None:
             self._due[tail.inode] = tail
 
-    def _unreadable(self, tail: Tail, error: OSError) -> None:
-        reason = error.strerror or str(error)
+    def _unreadable(self, tail: Tail, error: Exception) -> None:
+        """The world's fault, or ours: neither holds up other files."""
+        world = isinstance(error, OSError)
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else f"internal error: {type(error).__name__}"
         if tail.error != reason:
             tail.error = reason
-            log.warning("%s: cannot be read: %s; it is tried again at each walk", tail.name, reason)
+            text = "%s: cannot be read: %s; it is tried again at each walk" + ("" if world else "; please report it")
+            log.log(logging.WARNING if world else logging.ERROR, text, tail.name, reason, exc_info=None if world else error)
+        if not world:
+            self._ledger.add("internal_errors", 1)
         self._due.pop(tail.inode, None)
 
     def _finish_rotated(self, now_s: float) -> None:
@@ -265,6 +272,11 @@ class Reader:
             self._storage.seen(f"{error}; reading waits, the sources hold the data", now_s)
             self._storage_retry_s = now_s + STORAGE_RETRY_S
             self.blocked = True
+            return False
+        except StorageFailed:
+            raise
+        except Exception as error:
+            self._unreadable(tail, error)
             return False
         return progress
 

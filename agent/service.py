@@ -101,12 +101,8 @@ async def _session(config: Config, spool: Spool, ledger: Ledger, stop: asyncio.E
         spool,
         ledger,
         state,
-        url=config.collector.url,
-        api_key=config.collector.api_key,
-        ca_file=config.collector.ca_file,
+        config.collector,
         in_flight=runs_in_flight(config),
-        run_bytes=config.collector.run_bytes,
-        request_timeout_s=config.collector.request_timeout_s,
     )
     loop = asyncio.get_running_loop()
     failed: asyncio.Future[Any] = loop.create_future()

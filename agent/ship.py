@@ -2,8 +2,12 @@
 
 Promises:
 - The bytes of a run are those of the spool, and the same on every try. What may have been received before says so.
-- Only `agent.retry` decides what an answer means; this module obeys. A run leaves the spool with its ack, never before.
-- A few requests are in flight; none of them waits for another. A success wakes those that wait to try again.
+- Only `agent.retry` decides what an answer means, and `agent.suspects` what becomes of a run that keeps failing; this module
+  obeys. A run leaves the spool with its ack, never before.
+- A few requests are in flight; none of them waits for another, and none for a run that fails by itself: that one is set
+  aside, and what is behind it goes on. When everything fails, the pauses grow.
+- A fault of this program that shows on one run costs that run its turn, not the agent its life: it is logged, counted and
+  treated as a failure of the run.
 - Heartbeats go on a connection of their own and wait for nothing.
 - A refused key stops the sending and is tried again at intervals; reading goes on.
 """
@@ -11,32 +15,37 @@ Promises:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import ssl
 import time
-from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from random import Random
 
-import aiohttp
-
-from agent import retry, wire
+from agent import retry, suspects, wire
 from agent.codec import ZstdError
+from agent.config import Collector
 from agent.deadletter import RETRY_S, DeadLetters, Quarantine
+from agent.endpoints import Endpoint
+from agent.errors import StorageFailed
 from agent.heartbeat import Heartbeats
 from agent.ledger import Ledger
 from agent.logs import Fault
 from agent.segment import Position
 from agent.spool import Entry, Spool
+from agent.suspects import Apart, Parcel, Suspects, Verdict, Wait
+from agent.transport import NoReply, Transport
 
 log = logging.getLogger("agent.ship")
 
-MAX_ANSWER_BYTES = 16 << 20
 MAX_RUN_RAW_BYTES = 7 << 19
 """What one request may be when inflated: a fraction of what a collector lets one tenant keep waiting."""
-CONNECT_TIMEOUT_S = 5.0
-HEARTBEAT_TIMEOUT_S = 10.0
+
+
+LOOK_S = 10.0
+"""How often the quarantine is looked through for records that are due."""
+KEY_LOOK_S = 1.0
+QUICK_PROBES = 32
+"""Failures in a row that may each be another suspect's: only beyond them the pauses grow as if everything were broken."""
 
 
 class Shipper:
@@ -47,29 +56,26 @@ class Shipper:
         spool: Spool,
         ledger: Ledger,
         state: Path,
+        collector: Collector,
         *,
-        url: str,
-        api_key: str,
-        ca_file: str,
         in_flight: int,
-        run_bytes: int,
-        request_timeout_s: float,
         random: Random | None = None,
     ) -> None:
         self._spool = spool
         self._ledger = ledger
+        ledger.begin()
         self._dead_letters = DeadLetters(state)
         self.quarantine = Quarantine(state)
-        self._url = url.rstrip("/") + wire.BLOCKS_PATH
-        self._headers = {"X-API-Key": api_key, "Content-Type": wire.RUN_TYPE}
-        self._ca_file = ca_file
+        self._transport = Transport(collector, connections=in_flight + 2)
         self._in_flight = in_flight
-        self._run_bytes = run_bytes
-        self._timeout = aiohttp.ClientTimeout(total=request_timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        self._run_bytes = collector.run_bytes
         self._random = random or Random()
+        self._suspects = Suspects()
         self._wake = asyncio.Event()
         self._passed = asyncio.Event()
         self._passes = 0
+        self._failures = 0
+        """Since something passed."""
         self._fault = Fault(log, "sending")
         self._idle = asyncio.Event()
         self.heartbeats: Heartbeats | None = None
@@ -80,105 +86,154 @@ class Shipper:
         self._wake.set()
 
     async def run(self) -> None:
-        """Until cancelled."""
-        context = ssl.create_default_context(cafile=self._ca_file) if self._ca_file else True
-        connector = aiohttp.TCPConnector(limit=self._in_flight + 2, ssl=context, keepalive_timeout=60)
-        async with (
-            aiohttp.ClientSession(connector=connector, timeout=self._timeout, auto_decompress=True) as session,
-            asyncio.TaskGroup() as group,
-        ):
+        """Until cancelled. Raises StorageFailed when the spool has to be opened anew."""
+        async with self._transport.opened(), asyncio.TaskGroup() as group:
             for _ in range(self._in_flight):
-                group.create_task(self._work(session))
-            group.create_task(self._retry_quarantined(session))
+                group.create_task(self._work())
+            group.create_task(self._retry_quarantined())
             if self.heartbeats is not None:
-                group.create_task(self.heartbeats.run(partial(self._post_heartbeat, session)))
+                group.create_task(self.heartbeats.run(self._post_heartbeat))
 
     async def drained(self) -> None:
         """Return when everything in the spool has its outcome."""
+        self._wake.set()
         while not self._spool.drained:
             self._idle.clear()
-            self._wake.set()
             await self._idle.wait()
 
-    async def _work(self, session: aiohttp.ClientSession) -> None:
+    async def _work(self) -> None:
+        suspect_before = False
         while True:
-            run = self._spool.next_run(max_bytes=self._run_bytes, max_raw_bytes=MAX_RUN_RAW_BYTES)
-            if run is None:
-                self._idle.set()
-                self._wake.clear()
-                await self._wake.wait()
+            try:
+                parcel, entries = self._next(suspect_before)
+            except OSError as error:  # too many open files, for instance
+                self._report(f"the spool cannot be read: {error.strerror}")
+                await self._pause(retry.BACKOFF_CAP_S / 4, eager=True)
                 continue
-            await self._deliver(session, run.entries, replay=run.replay)
+            if parcel is None:
+                suspect_before = False
+                await self._rest()
+                continue
+            suspect_before = not entries
+            await self._deliver(parcel, entries)
             self._idle.set()
 
-    async def _deliver(self, session: aiohttp.ClientSession, entries: tuple[Entry, ...], *, replay: bool) -> None:
-        """Until every record of the run has its outcome, or is in the quarantine."""
-        attempt, passes = 0, self._passes
-        while True:
-            decision = await self._post(session, entries, replay=replay or attempt > 0)
-            attempt += 1
-            poisoned = (
-                isinstance(decision, retry.RetryAfter)
-                and decision.suspicious
-                and attempt >= retry.ATTEMPTS_BEFORE_SPLIT
-                and (len(entries) > 1 or self._passes > passes)
-            )
-            if isinstance(decision, retry.Delivered):
-                if not (trouble := self._settle(entries, decision.answer)):
-                    return
-                decision = retry.RetryAfter(trouble)
-            if isinstance(decision, retry.Split) or poisoned:
-                if await self._set_apart(session, entries, decision.reason):
-                    return
-                decision = retry.RetryAfter(decision.reason)
-            self._report(decision.reason)
-            if isinstance(decision, retry.RetryAfter):
-                await self._pause(retry.wait_for(decision, attempt, self._random), eager=decision.seconds is None)
-            else:
-                await self._pause(retry.STOPPED_RETRY_S, eager=True)
+    def _next(self, suspect_before: bool) -> tuple[Parcel | None, tuple[Entry, ...]]:
+        """What to send next: a suspect that is due and what is fresh take turns. A suspect is read again when it is sent."""
+        suspect = None if suspect_before else self._suspects.take(time.monotonic())
+        if suspect is None:
+            run = self._spool.next_run(max_bytes=self._run_bytes, max_raw_bytes=MAX_RUN_RAW_BYTES)
+            if run is not None:
+                for entry in run.entries:
+                    self._ledger.taken(entry.header)
+                places = tuple(entry.position for entry in run.entries)
+                return Parcel(places, replay=run.replay, passes=self._passes), run.entries
+            suspect = self._suspects.take(time.monotonic())
+        return suspect, ()
 
-    async def _set_apart(self, session: aiohttp.ClientSession, entries: tuple[Entry, ...], reason: str) -> bool:
-        """Send the records of a refused run one by one; keep one alone in the quarantine. False: no room for it."""
-        if len(entries) > 1:
-            for entry in entries:
-                await self._deliver(session, (entry,), replay=True)
-            return True
+    async def _rest(self) -> None:
+        """Until the spool has something new, or a suspect is due."""
+        due_s = self._suspects.due_s
+        self._idle.set()
+        self._wake.clear()
+        await _within(None if due_s is None else max(0.0, due_s - time.monotonic()), self._wake)
+
+    async def _deliver(self, parcel: Parcel, entries: tuple[Entry, ...]) -> None:
+        """Until every record of the parcel has its outcome, or it is among the suspects."""
+        while True:
+            try:
+                entries = entries or tuple(self._spool.entry(place) for place in parcel.places)
+                decision = await self._post(entries, replay=parcel.replay or parcel.tries > 0)
+                parcel.tries += 1
+                if isinstance(decision, retry.Delivered):
+                    if trouble := self._settle(entries, decision.answer):
+                        self._report(trouble)
+                        self._put_off(parcel, parcel.tries)
+                    return
+            except (StorageFailed, asyncio.CancelledError):
+                raise
+            except Exception as error:
+                log.exception("%s: a fault of this program while sending; please report it", _named(entries))
+                self._ledger.add("internal_errors", 1)
+                decision = retry.RetryAfter(f"internal error: {type(error).__name__}", suspicious=True)
+            self._report(decision.reason)
+            if isinstance(decision, retry.Split):
+                self._sentence(parcel, entries, suspects.refused(parcel, self._passes), decision.reason)
+                return
+            self._failures += 1
+            if isinstance(decision, retry.Stop):
+                await self._pause_until_another_key()
+                continue
+            attempt = parcel.tries
+            if decision.suspicious:
+                parcel.failures += 1
+                alone = parcel.failures if self._passes == parcel.passes else 1
+                attempt = max(alone, (self._failures - QUICK_PROBES) // self._in_flight)
+            wait_s = retry.wait_for(decision, attempt, self._random)
+            if decision.suspicious:
+                self._sentence(parcel, entries, suspects.judge(parcel, self._passes), decision.reason)
+                await self._pause(wait_s, eager=True)
+                return
+            await self._pause(wait_s, eager=decision.seconds is None)
+
+    def _sentence(self, parcel: Parcel, entries: tuple[Entry, ...], verdict: Verdict, reason: str) -> None:
+        """A parcel failed, and it may be its own fault: set it aside, so that what is behind it goes on."""
+        if isinstance(verdict, Apart):
+            for part in verdict.parcels:
+                self._suspects.add(part, 0.0)
+        elif isinstance(verdict, Wait) or not self._set_aside(entries[0], reason):
+            self._put_off(parcel, parcel.failures)
+
+    def _put_off(self, parcel: Parcel, times: int) -> None:
+        self._suspects.add(parcel, time.monotonic() + retry.backoff(max(1, times), self._random))
+
+    def _set_aside(self, entry: Entry, reason: str) -> bool:
+        """Keep a record in the quarantine. False: no room for it."""
+        header = entry.header
         try:
-            kept = self.quarantine.add(entries[0])
+            if not self.quarantine.add(entry):
+                self._report(f"{reason}; the quarantine is full")
+                return False
         except OSError as error:
-            reason, kept = f"{reason}; quarantine: {error.strerror}", False
-        if not kept:
+            self._report(f"{reason}; quarantine: {error.strerror}")
             return False
-        header = entries[0].header
         log.error(
             "record %s (%s, bytes %d to %d) was refused and is in the quarantine, tried again every %d minutes: %s",
             header.record_id, header.path, header.source_from, header.source_to, RETRY_S // 60, reason,
         )  # fmt: skip
-        self._ledger.add("quarantined_events", header.events)
-        self._spool.ack(entries)
+        self._ledger.set_aside(header)
+        self._spool.ack((entry,))
+        self._failures = 0  # they were this one's
+        self._look_well()
         return True
 
-    async def _post(self, session: aiohttp.ClientSession, entries: tuple[Entry, ...], *, replay: bool) -> retry.Decision:
+    async def _post(self, entries: tuple[Entry, ...], *, replay: bool) -> retry.Decision:
         body = entries[0].data if len(entries) == 1 else b"".join(entry.data for entry in entries)
-        headers = {**self._headers, wire.REPLAY_HEADER: "1"} if replay else dict(self._headers)
+        headers = {wire.REPLAY_HEADER: "1"} if replay else {}
         if self._ledger.tenant_id:
             headers[wire.TENANT_HEADER] = self._ledger.tenant_id
         expected = {entry.header.record_id: entry.header.events for entry in entries}
         try:
-            async with session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
-                answer = await _read(response)
-                found: Mapping[str, str] = response.headers
-                return retry.judge(response.status, found, answer, expected, self._ledger.tenant_id)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return retry.RetryAfter(f"{self._url}: {type(error).__name__}: {error}".rstrip(": "))
+            reply = await self._transport.post(body, headers)
+        except NoReply as error:
+            decision: retry.Decision = retry.RetryAfter(str(error), suspicious=error.reached)
+            return self._noted(error.endpoint, decision, 0)
+        decision = retry.judge(reply.status, reply.headers, reply.body, expected, self._ledger.tenant_id)
+        return self._noted(reply.endpoint, decision, reply.status)
 
-    async def _post_heartbeat(self, session: aiohttp.ClientSession, run: bytes) -> None:
+    def _noted(self, endpoint: Endpoint, decision: retry.Decision, status: int) -> retry.Decision:
+        """Tell good collectors from others. What one cannot take now another may: then there is nothing to wait for."""
+        if not isinstance(decision, retry.RetryAfter) or status == 429:
+            self._transport.works(endpoint)
+        elif self._transport.failed(endpoint, suspicious=decision.suspicious):
+            return retry.RetryAfter(decision.reason, 0.0, decision.suspicious)
+        return decision
+
+    async def _post_heartbeat(self, run: bytes) -> None:
         """Once, whatever becomes of it."""
-        timeout = aiohttp.ClientTimeout(total=HEARTBEAT_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
-        async with session.post(self._url, data=run, headers=self._headers, allow_redirects=False, timeout=timeout) as response:
-            await _read(response)
-            if response.status != 200:
-                log.debug("a heartbeat was answered HTTP %d", response.status)
+        reply = await self._transport.post_heartbeat(run)
+        if reply.status != 200:
+            log.debug("a heartbeat was answered HTTP %d", reply.status)
 
     def _settle(self, entries: tuple[Entry, ...], answer: wire.Answer) -> str:
         """Keep what was refused, then let go of the run. Returns why that was not possible, if it was not."""
@@ -192,11 +247,20 @@ class Shipper:
             log.info("first contact: this agent's data belongs to tenant %s", answer.tenant_id)
             self._ledger.tenant_id = answer.tenant_id
         self._spool.ack(entries)
+        if self._failures >= retry.ATTEMPTS_BEFORE_SPLIT:
+            self._suspects.hasten(time.monotonic())
+            self._wake.set()
+        self._failures = 0
         self._passes += 1
         self._passed.set()
-        self._fault.over()
-        self._ledger.sending = "ok"
+        self._look_well()
         return ""
+
+    def _look_well(self) -> None:
+        """Sending works, unless something waits because it did not."""
+        if not self._suspects and not self._failures:
+            self._fault.over()
+            self._ledger.sending = "ok"
 
     def _keep_refused(self, entry: Entry, outcome: wire.RecordOutcome, tenant_id: str) -> str:
         """Put a record's rejected events into the dead letters. Returns why that was not possible, if it was not."""
@@ -206,6 +270,9 @@ class Shipper:
             count = self._dead_letters.add(entry, outcome, tenant_id)
         except OSError as error:
             return f"the dead letters cannot be kept: {error.strerror}"
+        if dropped := self._dead_letters.dropped:
+            self._dead_letters.dropped = 0
+            self._ledger.add("dropped_dead_letters", dropped)
         log.error("%s: %d events were refused (%s); they are in the dead letters", entry.header.path, count, outcome.reason)
         return ""
 
@@ -213,31 +280,40 @@ class Shipper:
         self._ledger.sending = reason
         self._fault.seen(reason, time.monotonic())
 
+    async def _pause_until_another_key(self) -> None:
+        """Or until the one there is may work again."""
+        end_s = time.monotonic() + retry.STOPPED_RETRY_S
+        key, passes = self._transport.key, self._passes
+        while (left_s := end_s - time.monotonic()) > 0 and self._transport.key == key and self._passes == passes:
+            await self._pause(min(KEY_LOOK_S, left_s), eager=True)
+            self._transport.refresh()
+
     async def _pause(self, seconds: float, *, eager: bool) -> None:
         """Wait; ``eager``: not longer than until another run has passed."""
         if not eager:
             await asyncio.sleep(seconds)
             return
         self._passed.clear()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._passed.wait()
-        except TimeoutError:
-            pass
+        await _within(seconds, self._passed)
 
-    async def _retry_quarantined(self, session: aiohttp.ClientSession) -> None:
+    async def _retry_quarantined(self) -> None:
         while True:
-            await asyncio.sleep(RETRY_S)
-            for path in self.quarantine.records():
+            for path in self.quarantine.due(time.time()):
                 try:
-                    await self._retry_one(session, path)
+                    await self._retry_one(path)
                 except (OSError, wire.BadRecord, ZstdError) as error:
                     log.error("%s: this record of the quarantine cannot be read: %s", path, error)
+                except Exception:
+                    log.exception("%s: a fault of this program while sending; please report it", path)
+                    self._ledger.add("internal_errors", 1)
+                with contextlib.suppress(OSError):
+                    self.quarantine.tried(path, time.time())
+            await asyncio.sleep(LOOK_S)
 
-    async def _retry_one(self, session: aiohttp.ClientSession, path: Path) -> None:
+    async def _retry_one(self, path: Path) -> None:
         data = path.read_bytes()
         entry = Entry(Position(0, 0), wire.decode_record(data).header, data)
-        decision = await self._post(session, (entry,), replay=True)
+        decision = await self._post((entry,), replay=True)
         if not isinstance(decision, retry.Delivered):
             return
         outcome = decision.answer.records[0]
@@ -249,12 +325,14 @@ class Shipper:
         log.info("record %s left the quarantine: delivered", entry.header.record_id)
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The body, at most `MAX_ANSWER_BYTES` of it: a longer one is no answer of a collector, and does not decode."""
-    chunks, size = [], 0
-    async for chunk in response.content.iter_chunked(1 << 16):
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > MAX_ANSWER_BYTES:
-            break
-    return b"".join(chunks)
+def _named(entries: tuple[Entry, ...]) -> str:
+    return ", ".join(sorted({entry.header.path for entry in entries})) or "a run"
+
+
+async def _within(seconds: float | None, event: asyncio.Event) -> None:
+    """Wait for an event, at most so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass

@@ -266,6 +266,15 @@ class Spool:
                 break
         return Run(tuple(entries), replay) if entries else None
 
+    def entry(self, position: Position) -> Entry:
+        """One that was taken before, read again. Raises StorageFailed when it was damaged since."""
+        record = self._read_record(position.segment, position.at, self._sizes.get(position.segment, 0))
+        if record is None:
+            raise StorageFailed(
+                f"{self._path(position.segment)}: the record at byte {position.at} was damaged after it was written"
+            )
+        return Entry(position, record.header, bytes(record.payload.obj))
+
     def _from_cursor(self) -> Iterator[Entry]:
         """Shipped records from the cursor on; the cursor passes over the others by itself."""
         while True:

@@ -7,6 +7,7 @@ import fcntl
 import os
 import zlib
 
+from agent import wire
 from agent.identity import MARK_BYTES, FileState
 
 FRONT_BYTES = 65536
@@ -36,6 +37,14 @@ class Handles:
         spare.sort(key=lambda tail: (tail.unread > 0, tail.grew_s))
         for tail in spare[: max(1, self._limit // 4)]:
             tail.close()
+
+
+def shortened(text: str) -> str:
+    """The last part of a text that has at most `wire.MAX_TEXT_BYTES`, marked where it was cut."""
+    data = text.encode()
+    if len(data) <= wire.MAX_TEXT_BYTES:
+        return text
+    return "…" + data[-wire.MAX_TEXT_BYTES + len("…".encode()) :].decode("utf-8", "ignore")
 
 
 class Tail:
@@ -73,8 +82,10 @@ class Tail:
 
     @property
     def name(self) -> str:
-        """The path as text that can be written down: bytes that are no UTF-8 are shown escaped."""
-        return os.fsencode(self.path).decode("utf-8", "backslashreplace")
+        """The path as text that can be written down: bytes that are no UTF-8 are shown escaped; the end of it where that
+        makes it longer than a collector takes."""
+        text = os.fsencode(self.path).decode("utf-8", "backslashreplace")
+        return text if len(text) <= wire.MAX_TEXT_BYTES // 4 else shortened(text)
 
     @property
     def is_open(self) -> bool:

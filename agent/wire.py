@@ -51,6 +51,10 @@ MAX_HEARTBEAT_BYTES = 256 << 10
 MAX_PAYLOAD_BYTES = MAX_RAW_BYTES + (64 << 10)
 """Longest payload as sent: incompressible data grows a little in a zstd frame."""
 
+MAX_LABELS = 64
+MAX_TEXT_BYTES = 4096
+"""Longest name, path or label in a header, as UTF-8: a collector refuses a record with a longer one."""
+
 RUN_TYPE = "application/vnd.pulsestream.records"
 ANSWER_TYPE = "application/vnd.pulsestream.outcomes+json"
 BLOCKS_PATH = "/api/v1/ingestion/blocks"

@@ -39,9 +39,6 @@ MAX_RUN_RAW_BYTES = 64 << 20
 MAX_WINDOW_LOG = 23
 """Windows up to 8 MiB: twice the longest payload."""
 MAX_OFFSET = 16**wire.OFFSET_DIGITS - 1
-MAX_LABELS = 64
-MAX_TEXT_BYTES = 4096
-"""Longest name, path or label in a header."""
 MAX_LOSSES = 10_000
 
 _FILE_ID = re.compile(r"[0-9a-f]{16}")
@@ -209,11 +206,11 @@ def _check(header: wire.Header, seen: set[str]) -> None:
         )
     if header.raw_bytes < 0 or header.events < 0 or header.observed_ns < 0:
         raise _Wrong("raw_bytes, events and observed_ns must not be negative")
-    if len(header.labels) > MAX_LABELS:
-        raise _Wrong(f"{len(header.labels)} labels, at most {MAX_LABELS} are taken")
+    if len(header.labels) > wire.MAX_LABELS:
+        raise _Wrong(f"{len(header.labels)} labels, at most {wire.MAX_LABELS} are taken")
     texts = (header.agent, header.scope, header.source, header.service, header.path, *header.labels, *header.labels.values())
-    if any(len(text.encode()) > MAX_TEXT_BYTES for text in texts):
-        raise _Wrong(f"a name, path or label is longer than {MAX_TEXT_BYTES} bytes")
+    if any(len(text.encode()) > wire.MAX_TEXT_BYTES for text in texts):
+        raise _Wrong(f"a name, path or label is longer than {wire.MAX_TEXT_BYTES} bytes")
 
 
 def _open(record: wire.Record, tenant: Tenant, now_ns: int, replay: bool) -> Parcel:
@@ -311,6 +308,6 @@ def _losses(raw: bytes) -> tuple[wire.Loss, ...]:
             raise _Wrong("a loss without loss_id, or with a negative number")
         if max(loss.lost_bytes, loss.offset, loss.events, loss.time_ns) >= 1 << 63:
             raise _Wrong("a loss with a number beyond 63 bits")
-        if any(len(text.encode()) > MAX_TEXT_BYTES for text in (loss.loss_id, loss.path, loss.source, loss.reason)):
-            raise _Wrong(f"a loss with a text longer than {MAX_TEXT_BYTES} bytes")
+        if any(len(text.encode()) > wire.MAX_TEXT_BYTES for text in (loss.loss_id, loss.path, loss.source, loss.reason)):
+            raise _Wrong(f"a loss with a text longer than {wire.MAX_TEXT_BYTES} bytes")
     return losses

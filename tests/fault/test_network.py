@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent import retry, ship, wire
+from agent import deadletter, retry, ship, wire
 from agent.codec import compress
-from agent.ledger import Ledger
-from agent.ship import Shipper
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
+from tests.support.shipping import quick, ship_until
 from tests.support.sink import TENANT, SinkProcess
-from tests.support.spooled import Written, open_spool
 from tests.support.wait import until
 
 NO_ACKS = {
@@ -177,48 +173,15 @@ def quarantined(state: Path, name: str, line: bytes) -> Path:
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ship, "RETRY_S", 0.02)
-
-
-def ship_until(tmp_path: Path, sink: SinkProcess, condition: Callable[[], object], what: str, *, lines: int = 0) -> Ledger:
-    """Run a shipper on a spool with as many records of one line until a condition holds. Fails when it ends by itself."""
-    spool, ledger = open_spool(tmp_path / "spool"), Ledger()
-    written = Written(spool)
-    for number in range(lines):
-        written.append("a", payload=compress(b"line %04d\n" % number))
-    shipper = Shipper(
-        spool,
-        ledger,
-        tmp_path,
-        url=sink.url,
-        api_key="a-key",
-        ca_file="",
-        in_flight=2,
-        run_bytes=1 << 20,
-        request_timeout_s=9.0,
-    )
-
-    async def run() -> None:
-        shipping = asyncio.ensure_future(shipper.run())
-        waiting = asyncio.ensure_future(asyncio.to_thread(until, condition, what))
-        await asyncio.wait([shipping, waiting], return_when=asyncio.FIRST_COMPLETED)
-        assert not shipping.done(), shipping.exception()
-        shipping.cancel()
-        await asyncio.gather(shipping, return_exceptions=True)
-        await waiting
-
-    try:
-        asyncio.run(run())
-    finally:
-        spool.close()
-    return ledger
+    monkeypatch.setattr(ship, "LOOK_S", 0.02)
+    monkeypatch.setattr(deadletter, "RETRY_S", 0.02)
 
 
 @pytest.mark.usefixtures("_impatient")
 def test_a_quarantined_record_is_tried_again_until_it_is_delivered(tmp_path: Path, sink: SinkProcess) -> None:
     path = quarantined(tmp_path, "r-1", b"line")
     sink.script({"status": 500}, {"status": 422})
-    ledger = ship_until(tmp_path, sink, lambda: not path.exists(), "it is delivered")
+    ledger = ship_until(tmp_path, sink.url, lambda: not path.exists(), "it is delivered")
     seen = sink.seen()
     assert (seen.runs, seen.replays, list(seen.texts)) == (3, 3, ["line"])
     assert ledger.counts()["acked_events"] == 1
@@ -228,9 +191,9 @@ def test_while_every_request_fails_no_record_is_suspected(
     tmp_path: Path, sink: SinkProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A collector that is broken is no reason to set anything aside, however long it is."""
-    monkeypatch.setattr(retry, "BACKOFF_CAP_S", 0.02)
+    quick(monkeypatch)
     sink.script(*[{"status": 500}] * 3 * retry.ATTEMPTS_BEFORE_SPLIT)
-    ship_until(tmp_path, sink, lambda: sink.seen().events == 2, "the collector is mended", lines=2)
+    ship_until(tmp_path, sink.url, lambda: sink.seen().events == 2, "the collector is mended", lines=[b"line 1", b"line 2"])
     assert not list((tmp_path / "quarantine").glob("*"))
     assert sink.seen().largest_run == 2
 
@@ -241,7 +204,7 @@ def test_a_damaged_record_of_the_quarantine_holds_up_no_other(
 ) -> None:
     damaged, good = quarantined(tmp_path, "r-1", b"damaged"), quarantined(tmp_path, "r-2", b"good")
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    ship_until(tmp_path, sink, lambda: not good.exists(), "the other one is delivered")
+    ship_until(tmp_path, sink.url, lambda: not good.exists(), "the other one is delivered")
     assert list(sink.seen().texts) == ["good"]
     assert damaged.exists()
     assert f"{damaged}: this record of the quarantine cannot be read" in caplog.text
@@ -253,10 +216,10 @@ def test_refused_events_of_a_quarantined_record_are_dead_letters(tmp_path: Path,
     sink.rules({"refuse": "event_too_large"})
     letters = tmp_path / "dead-letters.ndjson"
     letters.mkdir()
-    ship_until(tmp_path, sink, lambda: sink.seen().runs > 2, "it was tried again")
+    ship_until(tmp_path, sink.url, lambda: sink.seen().runs > 2, "it was tried again")
     assert path.exists(), "it leaves when its events are kept, not before"
     letters.rmdir()
-    ship_until(tmp_path, sink, lambda: not path.exists(), "it leaves the quarantine")
+    ship_until(tmp_path, sink.url, lambda: not path.exists(), "it leaves the quarantine")
     (letter,) = [json.loads(line) for line in letters.read_text().splitlines()]
     assert (letter["reason"], base64.b64decode(letter["data_base64"])) == ("event_too_large", b"line")
 

@@ -24,6 +24,7 @@ import asyncio
 import http.client
 import json
 import select
+import ssl
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -196,22 +197,30 @@ class Seen(NamedTuple):
 class SinkProcess:
     """A sink to start, stop and start again on the same port."""
 
-    def __init__(self) -> None:
-        self.port = 0
+    def __init__(self, *, tls: tuple[Path, Path] | None = None, clients: Path | None = None) -> None:
+        """``tls``: certificate and key, for a port of its own. ``clients``: who may connect there, by its authority."""
+        self.port = self.tls_port = 0
+        self._tls = ["--tls", *map(str, tls)] if tls else []
+        self._tls += ["--clients", str(clients)] if clients else []
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def tls_url(self) -> str:
+        return f"https://127.0.0.1:{self.tls_port}"
+
     def start(self) -> None:
         """Start it, as empty as a new one. Raises AssertionError when it does not come up."""
-        arguments = [sys.executable, "-m", "tests.support.sink", "--keep", "--port", str(self.port)]
+        arguments = [sys.executable, "-m", "tests.support.sink", "--keep", "--port", str(self.port), *self._tls]
         self._process = subprocess.Popen(arguments, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         readable, _, _ = select.select([self._process.stdout], [], [], _START_DEADLINE_S)
         assert readable, "the sink did not start"
-        self.port = json.loads(self._process.stdout.readline())["port"]
+        said = json.loads(self._process.stdout.readline())
+        self.port, self.tls_port = said["port"], said["tls_port"]
 
     def stop(self) -> None:
         """End it: connections are refused from now on."""
@@ -255,6 +264,8 @@ async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--tls", nargs=2)
+    parser.add_argument("--clients")
     options = parser.parse_args()
     sink = Sink(keep=options.keep)
     app = web.Application(client_max_size=1 << 30)
@@ -266,7 +277,13 @@ async def main() -> None:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", options.port)
     await site.start()
-    print(json.dumps({"port": runner.addresses[0][1]}), flush=True)
+    if options.tls:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=options.clients)
+        context.load_cert_chain(*options.tls)
+        context.verify_mode = ssl.CERT_REQUIRED if options.clients else ssl.CERT_NONE
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    ports = [address[1] for address in runner.addresses]
+    print(json.dumps({"port": ports[0], "tls_port": ports[-1]}), flush=True)
     await asyncio.to_thread(sys.stdin.read)
 
 

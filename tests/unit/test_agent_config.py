@@ -15,6 +15,7 @@ from agent import config as configs
 from agent import wire
 from agent.config import MIB, Config
 from agent.errors import ConfigError
+from agent.tail import shortened
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "agent.yaml"
 MINIMAL = "sources: [{name: app, include: [/var/log/app.log]}]\n"
@@ -79,6 +80,27 @@ def test_all_faults_of_a_file_are_named_at_once_with_place_and_mend() -> None:
     ],
 )  # fmt: skip
 def test_each_fault_says_what_where_and_the_mend(text: str, fault: str) -> None:
+    said = faults(text)
+    assert len(said) == 1
+    assert said[0].startswith(fault)
+
+
+MANY_LABELS = {f"label{n}": "x" for n in range(wire.MAX_LABELS + 1)}
+LONG = "ä" * (wire.MAX_TEXT_BYTES // 2 + 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (f"sources: [{{name: app, include: [/a], labels: {MANY_LABELS}}}]", "sources[0].labels: there are 65, a collector"),
+        (f"sources: [{{name: app, include: [/a], labels: {{region: {LONG}}}}}]", "sources[0].labels.region: has 4098 bytes, a"),
+        (f"sources: [{{name: app, include: [/a], labels: {{? {LONG} : x}}}}]", "sources[0].labels: the name 'ääää"),
+        (f"sources: [{{name: app, include: [/a], service: {LONG}}}]", "sources[0].service: has 4098 bytes, a collector"),
+        (MINIMAL + f"name: {LONG}", "name: has 4098 bytes, a collector takes at most 4096; shorten it"),
+        (MINIMAL + f"scope: {LONG}", "scope: has 4098 bytes, a collector takes at most 4096; shorten it"),
+    ],
+)  # fmt: skip
+def test_what_a_collector_would_refuse_with_every_record_is_refused_at_the_start(text: str, fault: str) -> None:
     said = faults(text)
     assert len(said) == 1
     assert said[0].startswith(fault)
@@ -183,3 +205,15 @@ def test_a_label_from_the_environment_can_be_written_into_a_record() -> None:
     text = "sources: [{name: a, include: [/a], labels: {node: '${NODE}'}}]"
     found = configs.parse(text, where="w", env={"NODE": "n1"})
     assert wire.encode_record(wire.Header(wire.DATA, "r", labels=found.sources[0].labels), b"")
+
+
+@pytest.mark.parametrize("path", ["/" + "é" * 3000 + "/app.log", "/" + "\\xff" * 3000 + "/app.log"])
+def test_a_path_longer_than_a_collector_takes_is_shown_by_its_end(path: str) -> None:
+    shown = shortened(path)
+    assert shown.startswith("…")
+    assert shown.endswith("/app.log")
+    assert wire.MAX_TEXT_BYTES - 3 <= len(shown.encode()) <= wire.MAX_TEXT_BYTES
+
+
+def test_any_other_path_is_shown_as_it_is() -> None:
+    assert shortened("/" + "x" * 4095) == "/" + "x" * 4095

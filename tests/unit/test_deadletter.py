@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import errno
 import json
+import struct
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agent import deadletter, wire
@@ -107,6 +109,94 @@ def test_letters_that_are_not_on_disk_are_an_error(tmp_path: Path, operation: st
     refused = wire.RecordOutcome("r-1", wire.REJECTED, rejected=4, reason="r")
     with pytest.raises(OSError, match="No space left"):
         DeadLetters(tmp_path, Watched(operation)).add(entry(), refused, "")
+
+
+REFUSED = wire.RecordOutcome("r-1", wire.REJECTED, rejected=4, reason="r")
+
+
+class Torn(Disk):
+    """Writes half of what it is given, and fails; ``cut_works``: whether cutting it off again does."""
+
+    def __init__(self, *, cut_works: bool) -> None:
+        self._cut_works = cut_works
+
+    def write(self, fd: int, data: bytes, at: int) -> None:
+        super().write(fd, data[: len(data) // 2 + 20], at)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def truncate(self, fd: int, length: int) -> None:
+        if not self._cut_works:
+            raise OSError(errno.EIO, "Input/output error")
+        super().truncate(fd, length)
+
+
+def test_a_letter_that_could_not_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    DeadLetters(tmp_path).add(entry(), REFUSED, "")
+    for _ in range(3):
+        with pytest.raises(OSError, match="No space left"):
+            DeadLetters(tmp_path, Torn(cut_works=True)).add(entry("r-2"), REFUSED, "")
+    DeadLetters(tmp_path).add(entry("r-2"), REFUSED, "")
+    assert len(letters(tmp_path)) == 8
+
+
+def test_a_torn_letter_does_not_damage_the_next(tmp_path: Path) -> None:
+    """As a kill in the middle leaves it."""
+    with pytest.raises(OSError, match="No space left"):
+        DeadLetters(tmp_path, Torn(cut_works=False)).add(entry(), REFUSED, "")
+    DeadLetters(tmp_path).add(entry("r-2"), REFUSED, "")
+    texts = (tmp_path / deadletter.DEAD_LETTERS).read_text().splitlines()
+    assert [json.loads(text)["reason"] for text in texts[-4:]] == ["r"] * 4
+    whole = list(deadletter.read(tmp_path))
+    assert len(whole) == len(texts) - 1
+
+
+def test_dead_letters_take_bounded_room_and_what_is_dropped_is_counted(tmp_path: Path) -> None:
+    dead_letters = DeadLetters(tmp_path, max_bytes=4000)
+    for number in range(20):
+        dead_letters.add(entry(), msgspec.structs.replace(REFUSED, reason=f"reason {number}"), "")
+        assert sum(path.stat().st_size for path in tmp_path.glob("dead-letters*.ndjson")) <= 4000
+    kept = [letter["reason"] for letter in deadletter.read(tmp_path)]
+    assert kept[-1] == "reason 19"
+    assert kept == sorted(kept, key=lambda reason: int(reason.split()[1]))
+    assert dead_letters.dropped == 80 - len(kept) > 0
+
+
+def test_letters_larger_than_the_room_are_kept_all_the_same(tmp_path: Path) -> None:
+    DeadLetters(tmp_path, max_bytes=10).add(entry(), REFUSED, "")
+    assert len(list(deadletter.read(tmp_path))) == 4
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        wire.RecordOutcome("r-1", wire.MIXED, accepted=3, rejected=1, exceptions=(wire.EventOutcome(at, wire.REJECTED, "r"),))
+        for at in (0, 4097, 5000)
+    ],
+)
+def test_an_answer_that_names_no_event_of_the_record_is_an_error(tmp_path: Path, outcome: wire.RecordOutcome) -> None:
+    with pytest.raises(OSError, match="no event of the record begins"):
+        DeadLetters(tmp_path).add(entry(), outcome, "")
+
+
+def test_offsets_that_the_record_brings_along_count(tmp_path: Path) -> None:
+    given = entry()
+    offsets = compress(struct.pack("<4I", 0, 10, 20, 30))
+    header = msgspec.structs.replace(given.header, offsets=offsets)
+    packed = Entry(given.position, header, wire.encode_record(header, wire.decode_record(given.data).payload.tobytes()))
+    DeadLetters(tmp_path).add(packed, REFUSED, "")
+    assert [int(letter["event_id"].split("-")[1], 16) for letter in letters(tmp_path)] == [4096, 4106, 4116, 4126]
+
+
+def test_a_quarantined_record_is_due_by_its_age_and_not_by_how_long_the_agent_runs(tmp_path: Path) -> None:
+    Quarantine(tmp_path).add(entry("r-1"))
+    (path,) = Quarantine(tmp_path).records()
+    born_s = path.stat().st_mtime
+    assert Quarantine(tmp_path).due(born_s + deadletter.RETRY_S - 1) == []
+    restarted = Quarantine(tmp_path)
+    assert restarted.due(born_s + deadletter.RETRY_S) == [path]
+    restarted.tried(path, born_s + deadletter.RETRY_S)
+    assert Quarantine(tmp_path).due(born_s + 2 * deadletter.RETRY_S - 1) == []
+    assert Quarantine(tmp_path).due(born_s - 100) == [path], "a clock that was set back holds nothing up"
 
 
 def test_a_quarantined_record_is_kept_byte_for_byte_until_it_is_removed(tmp_path: Path) -> None:
