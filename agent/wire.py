@@ -7,11 +7,11 @@ Record (all integers little-endian), the same bytes in the agent's spool and on 
 
     offset  size  field
     0       3     magic, ``PSR``
-    3       1     version, 1
+    3       1     version: 1, or 2 for a record whose header is a `ShapedHeader`
     4       4     header length in bytes
     8       4     payload length in bytes
     12      4     CRC-32 (zlib) of bytes 0..11, the header and the payload
-    16      …     header: msgpack array of `Header`
+    16      …     header: msgpack array of `Header` (version 2: of `ShapedHeader`)
     …       …     payload: one zstd frame (empty for some kinds)
 
 Rules:
@@ -20,6 +20,11 @@ Rules:
   every version, so that a newer record (`UnknownVersion`: hold it) is told apart from a damaged one.
 - A run is one request body: records one after the other, nothing between them. A retry sends the same bytes.
 - An answer is an ack only if it is a 200 of type `ANSWER_TYPE` which names every record of the run once.
+
+Payload of a `DATA` record of version 1: lines of the file as they lie there. Of version 2: events that a transform has made
+of them, each followed by ``\\n`` (an event may hold more of those; no ``\\r`` before it is taken away), and behind these
+``data_bytes`` what is said of each event: see `ShapedHeader`. It lies in the payload because there it cannot outgrow the
+header, and is compressed with the rest. A program that knows version 1 only answers such a record with "hold it".
 
 An event of a file is called ``<file_id>-<offset>-<check>``: 16 hex digits that say which content, 12 that say at which
 byte of it the event starts, 8 of CRC-32 over the event's bytes (its line end, ``\\n`` or ``\\r\\n``, is not part of it).
@@ -36,6 +41,8 @@ from typing import Annotated, NamedTuple, TypeVar
 import msgspec
 
 VERSION = 1
+SHAPED_VERSION = 2
+VERSIONS = (VERSION, SHAPED_VERSION)
 MAGIC = b"PSR"
 _PREFIX = struct.Struct("<3sBIII")
 PREFIX_BYTES = _PREFIX.size
@@ -54,6 +61,9 @@ MAX_PAYLOAD_BYTES = MAX_RAW_BYTES + (64 << 10)
 MAX_LABELS = 64
 MAX_TEXT_BYTES = 4096
 """Longest name, path or label in a header, as UTF-8: a collector refuses a record with a longer one."""
+MAX_SHAPED_EVENTS = 32_768
+"""Most events in a record of version 2: what is said of each of them has to fit below `MAX_RAW_BYTES` with the events."""
+MAX_MARKS = 4096
 
 RUN_TYPE = "application/vnd.pulsestream.records"
 ANSWER_TYPE = "application/vnd.pulsestream.outcomes+json"
@@ -148,6 +158,23 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     """zstd frame of uint32 per event: its offset minus ``base_offset``. Empty: offsets follow from the bytes."""
     checkpoint: bytes = b""
     """The agent's own note of the file's state after this record; opaque to the collector."""
+
+
+class ShapedHeader(Header, frozen=True, array_like=True):
+    """Of events that are no longer the lines as they lie in the file. Behind the events, in this order, as far as it is said
+    to be there, one entry per event: sizes, steps, mark numbers (uint16), times."""
+
+    data_bytes: int = 0
+    """How much of the payload is events, each with its newline."""
+    sizes: bool = False
+    """uint32: length of the event without its newline. Not there: no event holds a newline."""
+    steps: bool = False
+    """uint32: from where the event before starts in the file to where this one does; 0 for the first, which starts at
+    ``base_offset``. Not there: each event starts where the one before ends."""
+    marks: tuple[dict[str, str], ...] = ()
+    """Different sets of attributes; an event's number says which is its own. Empty: there are no numbers."""
+    times_bytes: int = 0
+    """Length of the times: texts with a newline after each, as the container runtime wrote them. 0: there are none."""
 
 
 class Loss(msgspec.Struct, frozen=True, array_like=True):
@@ -290,7 +317,10 @@ def decoded(decode: Callable[[bytes | memoryview], T], raw: bytes | memoryview) 
 
 
 _encode_header = msgspec.msgpack.Encoder().encode
-_decode_header = msgspec.msgpack.Decoder(Header).decode
+_decode_header: dict[int, Callable[[bytes | memoryview], Header]] = {
+    VERSION: msgspec.msgpack.Decoder(Header).decode,
+    SHAPED_VERSION: msgspec.msgpack.Decoder(ShapedHeader).decode,
+}
 _encode_losses = msgspec.msgpack.Encoder().encode
 _decode_losses = msgspec.msgpack.Decoder(tuple[Loss, ...]).decode
 _encode_heartbeat = msgspec.msgpack.Encoder().encode
@@ -298,9 +328,18 @@ _decode_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode
 
 
 def encode_record(header: Header, payload: bytes) -> bytes:
-    """The bytes of one record. ``payload`` is already compressed."""
+    """The bytes of one record. ``payload`` is already compressed.
+
+    Raises ValueError for what no reader would take: better here, where it was made, than as damage when it is read.
+    """
     head = _encode_header(header)
-    prefix = _PREFIX.pack(MAGIC, VERSION, len(head), len(payload), 0)[:_CHECKED]
+    if len(head) > MAX_HEADER_BYTES or len(payload) > MAX_PAYLOAD_BYTES:
+        raise ValueError(
+            f"a record of {header.path or 'no file'} from byte {header.source_from} on has a header of {len(head)} bytes and a "
+            f"payload of {len(payload)}; at most {MAX_HEADER_BYTES} and {MAX_PAYLOAD_BYTES} can be read again"
+        )
+    version = SHAPED_VERSION if isinstance(header, ShapedHeader) else VERSION
+    prefix = _PREFIX.pack(MAGIC, version, len(head), len(payload), 0)[:_CHECKED]
     check = zlib.crc32(payload, zlib.crc32(head, zlib.crc32(prefix)))
     return b"".join((prefix, check.to_bytes(4, "little"), head, payload))
 
@@ -339,10 +378,10 @@ def decode_record(buf: bytes | memoryview, start: int = 0) -> Record:
     payload = view[body + head_len : end]
     if zlib.crc32(payload, zlib.crc32(head, zlib.crc32(view[start : start + _CHECKED]))) != check:
         raise BadRecord(start, "the checksum does not match")
-    if version != VERSION:
-        raise UnknownVersion(start, f"version {version}; this program knows version {VERSION}")
+    if version not in VERSIONS:
+        raise UnknownVersion(start, f"version {version}; this program knows versions up to {VERSIONS[-1]}")
     try:
-        header = decoded(_decode_header, head)
+        header = decoded(_decode_header[version], head)
     except msgspec.DecodeError as error:
         raise BadRecord(start, f"header: {error}") from None
     return Record(header, payload, start, end)

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from collector import formats
-from collector.blocks import Parcel
 from collector.event_checks import ROW_COLUMNS, Row
 from collector.moments import parse_moment
+from collector.parcels import Parcel
 from collector.rows import format_of
 from collector.schema import retention_class
 

@@ -27,12 +27,12 @@ from itertools import chain
 from typing import Any, TypeAlias
 
 from collector import ages
-from collector.blocks import Parcel, offsets_of
 from collector.config import WriterConfig
 from collector.errors import QueueFull
 from collector.event_parcels import EVENT_COST_BYTES, EventParcel, Verdicts
 from collector.metrics import Metrics
 from collector.outcomes import Tally
+from collector.parcels import Parcel, offsets_of
 
 MAX_COMMIT_EVENTS = 100_000
 """Beyond this an insert only needs more memory. A record with more of them goes alone, in pieces."""

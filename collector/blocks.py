@@ -5,11 +5,10 @@
   more than ``max_raw_bytes``. The window of a zstd frame is bounded too, so that a small frame cannot ask for much.
 - What a header says of its payload is checked: length, number of lines, offsets, names. What comes out is written as
   it stands, so nothing downstream has to look again.
-- No loop over lines, with two exceptions: replays whose IDs were found in part (`ids_of`, `picked`), and refused
-  commits (`cut`).
+- No loop over lines.
 
-A line ends in ``\\n`` or ``\\r\\n``; the end is no part of the event. The engine cuts at ``\\n`` only, so ends are made
-equal here, and the offsets, which then no longer follow from the bytes, are carried along.
+In records of version 1 a line ends in ``\\n`` or ``\\r\\n``; the end is no part of the event. The engine cuts at ``\\n`` only,
+so ends are made equal here, and the offsets, which then no longer follow from the bytes, are carried along.
 """
 
 from __future__ import annotations
@@ -17,14 +16,15 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeAlias
+from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from agent import wire
 from collector.errors import BadRun, TooLarge, UnsupportedVersion
+from collector.parcels import Distances, Parcel, line_starts
 
 if TYPE_CHECKING:
     from collector.tenants import Tenant
@@ -39,36 +39,13 @@ MAX_RUN_RAW_BYTES = 64 << 20
 MAX_WINDOW_LOG = 23
 """Windows up to 8 MiB: twice the longest payload."""
 MAX_OFFSET = 16**wire.OFFSET_DIGITS - 1
+MAX_DISTANCE = (1 << 32) - 1
+"""Furthest that an event of a record starts from its first one."""
 MAX_LOSSES = 10_000
 
 _FILE_ID = re.compile(r"[0-9a-f]{16}")
 _RECORD_ID = re.compile(r"[\x21-\x7e]{1,100}")
 _FRAME: dict[int, int] = {zstd.DecompressionParameter.window_log_max: MAX_WINDOW_LOG}
-_AFTER_HEX = "g"
-"""Sorts behind every hex digit: makes an ID prefix the upper end of a range."""
-
-
-Distances: TypeAlias = npt.NDArray[np.uint32]
-Starts: TypeAlias = npt.NDArray[np.int64]
-
-
-class Parcel(msgspec.Struct, frozen=True):
-    """Events of one record, or its losses, or a heartbeat, checked and inflated."""
-
-    tenant_id: str
-    retention_days: int
-    header: wire.Header
-    lines: bytes = b""
-    """The events, one after the other, with a newline between two."""
-    events: int = 0
-    base_offset: int = 0
-    distances: Distances | None = None
-    """Per event: its offset minus ``base_offset``. None: they follow from the lines' lengths."""
-    losses: tuple[wire.Loss, ...] = ()
-    heartbeat: wire.Heartbeat | None = None
-    """Not written with events, and no event itself."""
-    lookup: bool = False
-    """The events may be in the store already."""
 
 
 def open_run(
@@ -102,72 +79,6 @@ def open_run(
         except _Wrong as wrong:
             raise BadRun(record.start, str(wrong), record_id=named) from None
     return parcels
-
-
-def starts_of(parcel: Parcel) -> Starts:
-    """Per event: its distance from ``base_offset``."""
-    if parcel.distances is not None:
-        return parcel.distances.astype(np.int64)
-    return _line_starts(parcel.lines)
-
-
-def ids_of(parcel: Parcel) -> list[str]:
-    """The external_id of every event."""
-    file_id, base = parcel.header.file_id, parcel.base_offset
-    return [
-        wire.event_id(file_id, base + distance, line)
-        for distance, line in zip(starts_of(parcel).tolist(), parcel.lines.split(b"\n"), strict=True)
-    ]
-
-
-def range_of(parcel: Parcel) -> tuple[str, str]:
-    """The smallest range of IDs that holds those of all events, both ends included."""
-    first, last = offsets_of(parcel)
-    prefix = parcel.header.file_id
-    return f"{prefix}-{first:0{wire.OFFSET_DIGITS}x}", f"{prefix}-{last:0{wire.OFFSET_DIGITS}x}-{_AFTER_HEX}"
-
-
-def offsets_of(parcel: Parcel) -> tuple[int, int]:
-    """Offsets of the first and the last event; the parcel has at least one."""
-    if parcel.distances is not None:
-        return parcel.base_offset + int(parcel.distances[0]), parcel.base_offset + int(parcel.distances[-1])
-    return parcel.base_offset, parcel.base_offset + parcel.lines.rfind(b"\n") + 1
-
-
-def picked(parcel: Parcel, which: Iterable[int]) -> Parcel:
-    """The parcel with only the events (or losses) at these positions, in order; at least one."""
-    chosen = list(which)
-    if parcel.losses:
-        return msgspec.structs.replace(parcel, losses=tuple(parcel.losses[n] for n in chosen), events=len(chosen))
-    lines = parcel.lines.split(b"\n")
-    return msgspec.structs.replace(
-        parcel,
-        lines=b"\n".join([lines[n] for n in chosen]),
-        events=len(chosen),
-        distances=starts_of(parcel)[chosen].astype(np.uint32),
-    )
-
-
-def cut(parcel: Parcel, most: int) -> list[Parcel]:
-    """The parcel in pieces of at most ``most`` events, in order."""
-    if parcel.events <= most:
-        return [parcel]
-    begins = _line_starts(parcel.lines)
-    pieces = []
-    for first in range(0, parcel.events, most):
-        last = min(first + most, parcel.events)
-        end = int(begins[last]) - 1 if last < parcel.events else len(parcel.lines)
-        begin = int(begins[first])
-        pieces.append(
-            msgspec.structs.replace(
-                parcel,
-                lines=parcel.lines[begin:end],
-                events=last - first,
-                base_offset=parcel.base_offset + (begin if parcel.distances is None else 0),
-                distances=None if parcel.distances is None else parcel.distances[first:last],
-            )
-        )
-    return pieces
 
 
 class _Wrong(ValueError):
@@ -208,7 +119,11 @@ def _check(header: wire.Header, seen: set[str]) -> None:
         raise _Wrong("raw_bytes, events and observed_ns must not be negative")
     if len(header.labels) > wire.MAX_LABELS:
         raise _Wrong(f"{len(header.labels)} labels, at most {wire.MAX_LABELS} are taken")
-    texts = (header.agent, header.scope, header.source, header.service, header.path, *header.labels, *header.labels.values())
+    marks = header.marks if isinstance(header, wire.ShapedHeader) else ()
+    if any(len(mark) > wire.MAX_LABELS for mark in marks):
+        raise _Wrong(f"a mark of more than {wire.MAX_LABELS} attributes")
+    names = (header.agent, header.scope, header.source, header.service, header.path)
+    texts = (*names, *(text for group in (header.labels, *marks) for pair in group.items() for text in pair))
     if any(len(text.encode()) > wire.MAX_TEXT_BYTES for text in texts):
         raise _Wrong(f"a name, path or label is longer than {wire.MAX_TEXT_BYTES} bytes")
 
@@ -223,7 +138,7 @@ def _open(record: wire.Record, tenant: Tenant, now_ns: int, replay: bool) -> Par
         retention_days=tenant.limits.retention_days,
         header=header,
         base_offset=header.base_offset,
-        lookup=replay or bool(header.flags & wire.REPLAY) or header.base_offset == 0,
+        lookup=replay or bool(header.flags & wire.REPLAY) or header.source_from == 0,
     )
     if header.kind == wire.LOSS:
         losses = _losses(raw)
@@ -235,36 +150,77 @@ def _open(record: wire.Record, tenant: Tenant, now_ns: int, replay: bool) -> Par
 
 def _data(parcel: Parcel, raw: bytes) -> Parcel:
     header = parcel.header
+    if isinstance(header, wire.ShapedHeader):
+        return _shaped(parcel, header, raw)
     count = raw.count(b"\n") + (not raw.endswith(b"\n") if raw else 0)
     if count != header.events:
         raise _Wrong(f"the payload has {count} lines, the header says {header.events} events")
     if not count:
         return parcel
-    if not _FILE_ID.fullmatch(header.file_id):
-        raise _Wrong("file_id is not 16 hex digits")
     distances = _distances(header, raw)
-    span = int(distances[-1]) if distances is not None else len(raw)
-    if header.base_offset < 0 or header.base_offset + span > MAX_OFFSET:
-        raise _Wrong(f"base_offset {header.base_offset} is not in the range of file offsets")
+    _check_place(header, int(distances[-1]) if distances is not None else len(raw))
     lines = raw.removesuffix(b"\n")
     if b"\r\n" in raw:
         lines = raw.replace(b"\r\n", b"\n").removesuffix(b"\n")
     return msgspec.structs.replace(parcel, lines=lines, events=count, distances=distances)
 
 
+def _check_place(header: wire.Header, span: int) -> None:
+    if not _FILE_ID.fullmatch(header.file_id):
+        raise _Wrong("file_id is not 16 hex digits")
+    if header.base_offset < 0 or header.base_offset + span > MAX_OFFSET:
+        raise _Wrong(f"base_offset {header.base_offset} is not in the range of file offsets")
+
+
+def _shaped(parcel: Parcel, header: wire.ShapedHeader, raw: bytes) -> Parcel:
+    """Events of version 2, and what is said of each."""
+    count = header.events
+    lengths = (header.data_bytes, 4 * count * header.sizes, 4 * count * header.steps, 2 * count * bool(header.marks))
+    at = list(accumulate((*lengths, header.times_bytes), initial=0))
+    if min(header.data_bytes, header.times_bytes) < 0 or at[-1] != len(raw):
+        raise _Wrong(f"its parts take {at[-1]} bytes, the payload has {len(raw)}")
+    if count > wire.MAX_SHAPED_EVENTS or len(header.marks) > wire.MAX_MARKS:
+        raise _Wrong(f"{count} events with {len(header.marks)} marks, {wire.MAX_SHAPED_EVENTS} and {wire.MAX_MARKS} are taken")
+    if not count:
+        if header.data_bytes:
+            raise _Wrong(f"{header.data_bytes} bytes of data, the header says 0 events")
+        return parcel
+    data = raw[: header.data_bytes]
+    sizes = _sizes(data, np.frombuffer(raw[at[1] : at[2]], dtype="<u4")) if header.sizes else None
+    found = data.count(b"\n")
+    if sizes is None and (found != count or not data.endswith(b"\n")):
+        raise _Wrong(f"the payload has {found} lines, the header says {count} events")
+    steps = np.frombuffer(raw[at[2] : at[3]], dtype="<u4").astype(np.int64)
+    if len(steps) and (steps[0] or not bool((steps[1:] > 0).all()) or int(steps.sum()) > MAX_DISTANCE):
+        raise _Wrong(f"the steps do not rise from 0, each by 1 or more, to {MAX_DISTANCE} at most")
+    distances = np.cumsum(steps).astype(np.uint32) if header.steps else None
+    _check_place(header, int(distances[-1]) if distances is not None else len(data))
+    marks = tuple(np.frombuffer(raw[at[3] : at[4]], dtype="<u2").tolist()) if header.marks else None
+    if marks and max(marks) >= len(header.marks):
+        raise _Wrong(f"mark {max(marks)} of {len(header.marks)}")
+    times = tuple(raw[at[4] :].decode("latin-1").split("\n")[:-1]) if header.times_bytes else None
+    if times is not None and len(times) != count:
+        raise _Wrong(f"{len(times)} times, the header says {count} events")
+    return msgspec.structs.replace(
+        parcel, lines=data[:-1], events=count, distances=distances, sizes=sizes, marks=marks, times=times
+    )
+
+
+def _sizes(data: bytes, sizes: Distances) -> Distances:
+    ends = np.cumsum(sizes.astype(np.int64) + 1)
+    if int(ends[-1]) != len(data) or not bool((np.frombuffer(data, dtype=np.uint8)[ends - 1] == 10).all()):
+        raise _Wrong(f"the sizes of the events do not lead from newline to newline through its {len(data)} bytes")
+    return sizes
+
+
 def _distances(header: wire.Header, raw: bytes) -> Distances | None:
     if not header.offsets:
-        return _line_starts(raw.removesuffix(b"\n")).astype(np.uint32) if b"\r\n" in raw else None
+        return line_starts(raw.removesuffix(b"\n")).astype(np.uint32) if b"\r\n" in raw else None
     packed = _inflated(memoryview(header.offsets), 4 * header.events, "offsets")
     distances = np.frombuffer(packed, dtype="<u4")
     if header.events > 1 and not bool((distances[1:] > distances[:-1]).all()):
         raise _Wrong("the offsets do not rise from event to event")
     return distances
-
-
-def _line_starts(lines: bytes) -> Starts:
-    ends = np.flatnonzero(np.frombuffer(lines, dtype=np.uint8) == 10)
-    return np.concatenate((np.zeros(1, dtype=np.int64), ends + 1))
 
 
 def _inflated(payload: memoryview, size: int, name: str) -> bytes:

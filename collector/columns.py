@@ -81,6 +81,15 @@ BLOCK_COLUMNS = {
 """One row per block: lines joined by newlines, without the last one; ``offsets`` empty where they follow from the
 lines' lengths."""
 
+SHAPED_COLUMNS = {
+    **BLOCK_COLUMNS,
+    "firsts": "Array(UInt8)",
+    "marks": "Array(Map(LowCardinality(String), String))",
+    "times": "Array(String)",
+}
+"""The same for events that transforms have made. ``firsts``: per line, whether an event begins with it; ``marks`` and
+``times``: an event's own attributes and time. Each is empty where there is nothing to say."""
+
 LOSS_COLUMNS = {
     "tenant_id": WORD,
     "loss_id": "String",

@@ -22,10 +22,9 @@ from typing import Any
 from agent import wire
 from collector import formats, rows
 from collector.backlog import RecordItem
-from collector.blocks import Parcel, cut, ids_of, offsets_of, picked, range_of, starts_of
-from collector.columns import BLOCK_COLUMNS
 from collector.errors import StoreAway, StoreError
 from collector.metrics import Metrics
+from collector.parcels import Parcel, cut, ids_of, offsets_of, picked, range_of, starts_of
 from collector.refusals import MAX_INSERT_EVENTS, NOT_CONTENT, STORE_ERROR
 from collector.store import Store
 
@@ -59,8 +58,8 @@ class Commit:
         losses = [piece for piece in pieces if piece.parcel.losses]
         lines = [piece for piece in self._in_time(pieces) if not piece.parcel.losses]
         lines.sort(key=_place)
-        for name in sorted({rows.format_of(piece.parcel) for piece in lines}):
-            for batch in _batches([piece for piece in lines if rows.format_of(piece.parcel) == name]):
+        for name in sorted({rows.table_of(piece.parcel) for piece in lines}):
+            for batch in _batches([piece for piece in lines if rows.table_of(piece.parcel) == name]):
                 await self._insert_or_split(name, batch)
         if losses:
             await self._insert_losses(losses)
@@ -159,7 +158,7 @@ class Commit:
         table = [
             rows.block_row(piece.parcel, commit_id=commit_id, record=n, now_ns=self._now_ns) for n, piece in enumerate(pieces)
         ]
-        await self._store.insert(formats.table_of(name), tuple(BLOCK_COLUMNS), table)
+        await self._store.insert(formats.table_of(name), rows.columns_of(name), table)
         expired = await self._set_aside(commit_id, pieces) if name in formats.PARSED else {}
         for n, piece in enumerate(pieces):
             gone = expired.get(n, [])

@@ -23,8 +23,11 @@ from __future__ import annotations
 RAW = "raw"
 JSON = "json"
 FORMATS = frozenset((RAW, JSON))
-PARSED = frozenset((JSON,))
-"""Formats whose lines can be set aside by the engine: their exceptions are read back after the insert."""
+SHAPED = "_shaped"
+"""Ends the name of a format's second table, for events that transforms have made."""
+TABLES = (RAW, JSON, RAW + SHAPED, JSON + SHAPED)
+PARSED = frozenset(TABLES) - {RAW}
+"""Tables whose events can be set aside by the engine: their exceptions are read back after the insert."""
 
 OLDER_THAN_RETENTION = "older_than_retention"
 CLOCK_AHEAD = "clock_ahead"
@@ -65,9 +68,24 @@ _OF_BLOCK = ("tenant_id", "service", "source", "path", "agent", "retention_days"
 """Columns that all events of a block share, handed on unchanged."""
 
 
-def table_of(format: str) -> str:
-    """Where blocks of a format go in. A table each: an insert analyses every view of its table, used or not."""
-    return f"ingest_{format}"
+# The same for events that transforms have made: lines are put together again, and each event's own time and attributes
+# go before those of the record. Nothing here looks at a block from inside a lambda: that would copy it for every event.
+_EVENTS = r"""
+    splitByChar('\n', data) AS pieces,
+    if(empty(firsts), pieces, arrayMap(group -> arrayStringConcat(group, '\n'),
+        arraySplit((piece, first) -> first, pieces, arrayResize(firsts, length(pieces), 1)))) AS parts,
+    arrayMap(part -> length(part) + 1, parts) AS sizes,
+    if(empty(offsets),
+       arrayMap((end, size) -> toUInt64(base_offset + end - size), arrayCumSum(sizes), sizes),
+       arrayMap(distance -> toUInt64(base_offset + distance), offsets)) AS starts,
+    arrayResize(marks, length(parts)) AS own_marks,
+    arrayResize(times, length(parts)) AS own_times
+"""
+
+
+def table_of(name: str) -> str:
+    """Where blocks go in, by one of `TABLES`. A table each: an insert analyses every view of its table, used or not."""
+    return f"ingest_{name}"
 
 
 def raw_view(database: str) -> str:
@@ -132,6 +150,57 @@ FROM (
     ) ARRAY JOIN parts AS line, starts AS start
 )
 """
+
+
+def raw_shaped_view(database: str) -> str:
+    """Events as they are, at the time their runtime gave them, else the record's."""
+    of_block = ", ".join(_OF_BLOCK)
+    return f"""
+WITH {_own_time("own_time")} AS own, ifNull(own > newest, 0) AS ahead
+SELECT {of_block}, commit_id, record, start AS offset, {_EXTERNAL_ID} AS external_id,
+    if(ahead, observed, ifNull(own, observed)) AS timestamp, observed AS observed_timestamp,
+    if(timestamp < oldest, '{OLDER_THAN_RETENTION}', '') AS reason, if(ahead, '{CLOCK_AHEAD}', '') AS note,
+    'log' AS event_type, 'info' AS severity, line AS message,
+    mapUpdate(mapUpdate(labels, mark), CAST(if(ahead, map('{ORIGINAL_TIMESTAMP}', own_time), map()),
+        'Map(LowCardinality(String), String)')) AS attributes, parse_error
+FROM (
+    WITH {_EVENTS}
+    SELECT {of_block}, commit_id, record, file_id, labels, parse_error, parts, starts, own_marks, own_times,
+        {_time("observed_us")} AS observed, {_time("oldest_us")} AS oldest, {_time("newest_us")} AS newest
+    FROM {database}.{table_of(RAW + SHAPED)}
+) ARRAY JOIN parts AS line, starts AS start, own_marks AS mark, own_times AS own_time
+"""
+
+
+def json_shaped_view(database: str) -> str:
+    """`json_view` with an event's own attributes among the labels, and its runtime's time where the JSON tells none."""
+    text = json_view(database)
+    changes = (
+        (f"WITH {_LINES}", f"WITH {_EVENTS}"),
+        ("file_id, parts, starts,", "file_id, parts, starts, own_marks, own_times,"),
+        ("CAST(labels, 'Array(Tuple(String, String))') AS labels", "labels AS block_labels"),
+        (f"{database}.{table_of(JSON)}\n", f"{database}.{table_of(JSON + SHAPED)}\n"),
+        (
+            "ARRAY JOIN parts AS line, starts AS start",
+            "ARRAY JOIN parts AS line, starts AS start, own_marks AS mark, own_times AS own_time",
+        ),
+        (
+            "file_id, labels, line, start, observed,",
+            "file_id, CAST(mapUpdate(block_labels, mark), 'Array(Tuple(String, String))') AS labels, line, start,\n"
+            f"        {_own_time('own_time')} AS runtime,\n"
+            "        if(ifNull(runtime > newest, 0), NULL, runtime) AS by_runtime, observed,",
+        ),
+        ("too_many, pairs, names, pairs.2 AS texts", "by_runtime, too_many, pairs, names, pairs.2 AS texts"),
+        ("ifNull(own, observed)) AS timestamp", "coalesce(own, by_runtime, observed)) AS timestamp"),
+    )
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+def _own_time(text: str) -> str:
+    return f"if(match({text}, '{_TIME}'), parseDateTime64BestEffortOrNull(replaceOne({text}, ',', '.'), 6, 'UTC'), NULL)"
 
 
 def _time(column: str) -> str:

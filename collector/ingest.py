@@ -18,7 +18,7 @@ import msgspec
 from aiohttp import web
 
 from agent import wire
-from collector import blocks, caller, tenants
+from collector import blocks, caller, parcels, tenants
 from collector.agents import Agents
 from collector.errors import CollectorError, Forbidden, RateLimited, UnsupportedType, entry_of, shown
 from collector.metrics import Metrics
@@ -66,13 +66,13 @@ def _check_owner(request: web.Request, tenant: Tenant) -> None:
         raise Forbidden("this agent's data belongs to another tenant than the key; nothing was stored, check api_key")
 
 
-async def _open(app: web.Application, body: bytes, tenant: Tenant, *, replay: bool) -> list[blocks.Parcel]:
+async def _open(app: web.Application, body: bytes, tenant: Tenant, *, replay: bool) -> list[parcels.Parcel]:
     """Always in a thread: a small body may inflate to much, and the event loop serves everybody."""
     work = partial(blocks.open_run, body, tenant=tenant, now_ns=time.time_ns(), replay=replay)
     return await asyncio.get_running_loop().run_in_executor(app[THREADS], work)
 
 
-async def _write(app: web.Application, tenant: Tenant, parcels: list[blocks.Parcel]) -> list[wire.RecordOutcome]:
+async def _write(app: web.Application, tenant: Tenant, parcels: list[parcels.Parcel]) -> list[wire.RecordOutcome]:
     """Within the tenant's budget; everything that became of the events is counted here."""
     events = sum(parcel.events for parcel in parcels if parcel.header.kind == wire.DATA)
     try:
@@ -92,7 +92,7 @@ async def _write(app: web.Application, tenant: Tenant, parcels: list[blocks.Parc
     return outcomes
 
 
-def _heard(agents: Agents, tenant: Tenant, parcels: Sequence[blocks.Parcel]) -> list[wire.RecordOutcome]:
+def _heard(agents: Agents, tenant: Tenant, parcels: Sequence[parcels.Parcel]) -> list[wire.RecordOutcome]:
     """Heartbeats cost no budget and wait for no commit: the next one says more."""
     outcomes = []
     for parcel in parcels:
@@ -102,7 +102,7 @@ def _heard(agents: Agents, tenant: Tenant, parcels: Sequence[blocks.Parcel]) -> 
     return outcomes
 
 
-async def _admit(quota: Quota, tenant: Tenant, parcels: Sequence[blocks.Parcel]) -> Charge:
+async def _admit(quota: Quota, tenant: Tenant, parcels: Sequence[parcels.Parcel]) -> Charge:
     """A run is admitted whole, on credit: its records are bytes on the agent's disk that cannot be made smaller."""
     paid = [parcel for parcel in parcels if parcel.header.kind == wire.DATA]
     return await quota.admit(
@@ -110,7 +110,7 @@ async def _admit(quota: Quota, tenant: Tenant, parcels: Sequence[blocks.Parcel])
     )
 
 
-def _accepted(parcels: Sequence[blocks.Parcel], outcomes: Sequence[wire.RecordOutcome]) -> tuple[int, int]:
+def _accepted(parcels: Sequence[parcels.Parcel], outcomes: Sequence[wire.RecordOutcome]) -> tuple[int, int]:
     """Events and bytes that are stored now and were not before."""
     events = size = 0
     for parcel, outcome in zip(parcels, outcomes, strict=True):

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from agent import wire
 from collector import formats
-from collector.blocks import Parcel
-from collector.columns import BLOCK_COLUMNS
+from collector.columns import BLOCK_COLUMNS, SHAPED_COLUMNS
+from collector.parcels import Parcel, begins_of, line_starts
 from collector.schema import retention_class
 
 DAY_NS = 86_400_000_000_000
@@ -38,6 +40,16 @@ def format_of(parcel: Parcel) -> str:
     return parcel.header.format if parcel.header.format in formats.FORMATS else formats.RAW
 
 
+def table_of(parcel: Parcel) -> str:
+    """Which of `formats.TABLES` it goes into."""
+    return format_of(parcel) + (formats.SHAPED if parcel.shaped else "")
+
+
+def columns_of(table: str) -> tuple[str, ...]:
+    """The columns of one of `formats.TABLES`."""
+    return tuple(SHAPED_COLUMNS if table.endswith(formats.SHAPED) else BLOCK_COLUMNS)
+
+
 def oldest_ns(parcel: Parcel, now_ns: int) -> int:
     """Events before this are beyond the tenant's retention."""
     return now_ns - parcel.retention_days * DAY_NS
@@ -45,7 +57,7 @@ def oldest_ns(parcel: Parcel, now_ns: int) -> int:
 
 def expired(parcel: Parcel, now_ns: int) -> bool:
     """Whether all its events are beyond the retention: known beforehand where the record's time is theirs."""
-    return format_of(parcel) == formats.RAW and parcel.header.observed_ns < oldest_ns(parcel, now_ns)
+    return table_of(parcel) == formats.RAW and parcel.header.observed_ns < oldest_ns(parcel, now_ns)
 
 
 def ahead(parcel: Parcel, now_ns: int) -> bool:
@@ -54,7 +66,7 @@ def ahead(parcel: Parcel, now_ns: int) -> bool:
 
 
 def block_row(parcel: Parcel, *, commit_id: int, record: int, now_ns: int) -> list[Any]:
-    """One row for the table of its format (`schema.BLOCK_COLUMNS`)."""
+    """One row for the table of its format (`columns_of`)."""
     header = parcel.header
     labels = dict(header.labels)
     observed_ns = header.observed_ns
@@ -84,7 +96,15 @@ def block_row(parcel: Parcel, *, commit_id: int, record: int, now_ns: int) -> li
         "retention_days": retention_class(parcel.retention_days),
         "version": version_of(now_ns),
     }
-    return [row[name] for name in BLOCK_COLUMNS]
+    if parcel.shaped:
+        row |= _shape(parcel)
+    return [row[name] for name in columns_of(table_of(parcel))]
+
+
+def _shape(parcel: Parcel) -> dict[str, Any]:
+    marks = parcel.header.marks if isinstance(parcel.header, wire.ShapedHeader) else ()
+    firsts = [] if parcel.sizes is None else np.isin(line_starts(parcel.lines), begins_of(parcel)).astype(np.uint8).tolist()
+    return {"firsts": firsts, "marks": [marks[n] for n in parcel.marks or ()], "times": list(parcel.times or ())}
 
 
 def loss_rows(parcel: Parcel, losses: list[wire.Loss], now_ns: int) -> list[tuple[Any, ...]]:

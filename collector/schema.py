@@ -30,6 +30,7 @@ from collector.columns import (
     LINE_COLUMNS,
     LOSS_COLUMNS,
     OUTCOME_COLUMNS,
+    SHAPED_COLUMNS,
     TENANT_COLUMNS,
     TIME,
     USAGE_COLUMNS,
@@ -40,7 +41,8 @@ from collector.errors import ConfigError
 if TYPE_CHECKING:
     from collector.store import Store
 
-VERSION = 1
+VERSION = 2
+"""2 added the tables and views of events that transforms have made. All else is as in 1, so going there is making those."""
 
 RETENTION_CLASSES = (7, 14, 30, 90, 365)
 """Days. Each class has weekly partitions of its own, so there must be few; beyond the last, whole years."""
@@ -120,6 +122,10 @@ def statements(database: str) -> list[str]:
             f"TTL toDateTime(seen) + toIntervalDay({AGENT_DAYS})",
         ),
         *(_passing(database, formats.table_of(name), BLOCK_COLUMNS, "Null") for name in (formats.RAW, formats.JSON)),
+        *(
+            _passing(database, formats.table_of(name + formats.SHAPED), SHAPED_COLUMNS, "Null")
+            for name in (formats.RAW, formats.JSON)
+        ),
         _passing(database, "ingest_lines", _lines(), "Null"),
         _passing(
             database,
@@ -129,6 +135,8 @@ def statements(database: str) -> list[str]:
         ),
         _view(database, "ingest_raw_view", "events", formats.raw_view(database)),
         _view(database, "ingest_json_view", "ingest_lines", formats.json_view(database)),
+        _view(database, "ingest_raw_shaped_view", "ingest_lines", formats.raw_shaped_view(database)),
+        _view(database, "ingest_json_shaped_view", "ingest_lines", formats.json_shaped_view(database)),
         _view(
             database,
             "ingest_stored",

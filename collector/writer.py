@@ -32,13 +32,13 @@ from typing import Any
 
 from agent import wire
 from collector.backlog import AnyParcel, Backlog, EventItem, Item, Lane, RecordItem, Request, raw_bytes_of
-from collector.blocks import Parcel
 from collector.commit import Commit
 from collector.config import WriterConfig
 from collector.errors import StoreAway
 from collector.event_commit import EventCommit
 from collector.event_parcels import EventParcel, Verdict
 from collector.metrics import Metrics
+from collector.parcels import Parcel
 from collector.store import Store
 
 log = logging.getLogger(__name__)

@@ -11,12 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent import wire
-from collector import blocks, rows
+from collector import blocks, parcels, rows
 from collector.agents import Agents
 from collector.errors import CollectorError
 from collector.metrics import Metrics
 from tests.support.mutations import MSGPACK_BOMBS, examples, mutated, refused_well, sealed
-from tests.support.records import NOW_NS, header, loss, loss_record, record, tenant
+from tests.support.records import NOW_NS, Event, header, loss, loss_record, record, shaped_record, tenant
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -44,18 +44,19 @@ RUNS = (
     record(LINES),
     record(LINES) + record(b"x\n" * 100) + loss_record(loss("a")),
     record(HEARTBEAT_RAW, kind=wire.HEARTBEAT, events=0, file_id=""),
+    shaped_record(Event(0, b"two\nlines", {"stream": "stderr"}, "2026-01-02T03:04:05Z"), Event(20, b"one")),
 )
 
 
 def opened(run: bytes) -> None:
     """Open a run as the collector does, and make of every parcel all that is made of it."""
     try:
-        parcels = blocks.open_run(run, tenant=TENANT, now_ns=NOW_NS)
+        found = blocks.open_run(run, tenant=TENANT, now_ns=NOW_NS)
     except CollectorError as error:
         refused_well(error)
         return
     agents: Any = Agents(None, METRICS)  # type: ignore[arg-type]
-    for parcel in parcels:
+    for parcel in found:
         if parcel.heartbeat is not None:
             agents.take("t", parcel.header, parcel.heartbeat)
             msgspec.json.encode(agents.shown("t", []))
@@ -64,8 +65,8 @@ def opened(run: bytes) -> None:
             for row in rows.loss_rows(parcel, list(parcel.losses), NOW_NS):
                 assert all(0 <= value < 1 << 64 for value in row if isinstance(value, int))
         elif parcel.events:
-            assert len(blocks.ids_of(parcel)) == parcel.events
-            assert blocks.range_of(parcel)[0] <= blocks.range_of(parcel)[1]
+            assert len(parcels.ids_of(parcel)) == parcel.events
+            assert parcels.range_of(parcel)[0] <= parcels.range_of(parcel)[1]
             row = rows.block_row(parcel, commit_id=1, record=1, now_ns=NOW_NS)
             assert all(0 <= value < 1 << 64 for value in row if isinstance(value, int))
 

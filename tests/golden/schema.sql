@@ -200,6 +200,60 @@ CREATE TABLE IF NOT EXISTS pulsestream.ingest_json (
   version UInt64
 ) ENGINE = Null;
 
+CREATE TABLE IF NOT EXISTS pulsestream.ingest_raw_shaped (
+  commit_id UInt64,
+  record UInt32,
+  tenant_id LowCardinality(String),
+  file_id String,
+  base_offset UInt64,
+  offsets Array(UInt32),
+  data String,
+  observed_us Int64,
+  oldest_us Int64,
+  newest_us Int64,
+  service LowCardinality(String),
+  source LowCardinality(String),
+  path LowCardinality(String),
+  agent LowCardinality(String),
+  labels Map(LowCardinality(String), String),
+  time_fields Array(String),
+  level_fields Array(String),
+  message_fields Array(String),
+  parse_error LowCardinality(String),
+  retention_days UInt16,
+  version UInt64,
+  firsts Array(UInt8),
+  marks Array(Map(LowCardinality(String), String)),
+  times Array(String)
+) ENGINE = Null;
+
+CREATE TABLE IF NOT EXISTS pulsestream.ingest_json_shaped (
+  commit_id UInt64,
+  record UInt32,
+  tenant_id LowCardinality(String),
+  file_id String,
+  base_offset UInt64,
+  offsets Array(UInt32),
+  data String,
+  observed_us Int64,
+  oldest_us Int64,
+  newest_us Int64,
+  service LowCardinality(String),
+  source LowCardinality(String),
+  path LowCardinality(String),
+  agent LowCardinality(String),
+  labels Map(LowCardinality(String), String),
+  time_fields Array(String),
+  level_fields Array(String),
+  message_fields Array(String),
+  parse_error LowCardinality(String),
+  retention_days UInt16,
+  version UInt64,
+  firsts Array(UInt8),
+  marks Array(Map(LowCardinality(String), String)),
+  times Array(String)
+) ENGINE = Null;
+
 CREATE TABLE IF NOT EXISTS pulsestream.ingest_lines (
   commit_id UInt64,
   record UInt32,
@@ -302,6 +356,93 @@ FROM (
             fromUnixTimestamp64Micro(oldest_us, 'UTC') AS oldest, fromUnixTimestamp64Micro(newest_us, 'UTC') AS newest
         FROM pulsestream.ingest_json
     ) ARRAY JOIN parts AS line, starts AS start
+);
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS pulsestream.ingest_raw_shaped_view TO pulsestream.ingest_lines AS
+WITH if(match(own_time, '^(\\d{4}[-/]\\d\\d[-/]\\d\\d([T ]\\d\\d:\\d\\d.*)?|\\d{10}(\\.\\d+)?|\\d{13}|\\d{16}|\\d{19})$'), parseDateTime64BestEffortOrNull(replaceOne(own_time, ',', '.'), 6, 'UTC'), NULL) AS own, ifNull(own > newest, 0) AS ahead
+SELECT tenant_id, service, source, path, agent, retention_days, version, commit_id, record, start AS offset, 
+    lower(concat(file_id,
+                 '-', substring(hex(reinterpretAsFixedString(byteSwap(start))), 5),
+                 '-', hex(reinterpretAsFixedString(byteSwap(CRC32(line))))))
+ AS external_id,
+    if(ahead, observed, ifNull(own, observed)) AS timestamp, observed AS observed_timestamp,
+    if(timestamp < oldest, 'older_than_retention', '') AS reason, if(ahead, 'clock_ahead', '') AS note,
+    'log' AS event_type, 'info' AS severity, line AS message,
+    mapUpdate(mapUpdate(labels, mark), CAST(if(ahead, map('original_timestamp', own_time), map()),
+        'Map(LowCardinality(String), String)')) AS attributes, parse_error
+FROM (
+    WITH 
+    splitByChar('\n', data) AS pieces,
+    if(empty(firsts), pieces, arrayMap(group -> arrayStringConcat(group, '\n'),
+        arraySplit((piece, first) -> first, pieces, arrayResize(firsts, length(pieces), 1)))) AS parts,
+    arrayMap(part -> length(part) + 1, parts) AS sizes,
+    if(empty(offsets),
+       arrayMap((end, size) -> toUInt64(base_offset + end - size), arrayCumSum(sizes), sizes),
+       arrayMap(distance -> toUInt64(base_offset + distance), offsets)) AS starts,
+    arrayResize(marks, length(parts)) AS own_marks,
+    arrayResize(times, length(parts)) AS own_times
+
+    SELECT tenant_id, service, source, path, agent, retention_days, version, commit_id, record, file_id, labels, parse_error, parts, starts, own_marks, own_times,
+        fromUnixTimestamp64Micro(observed_us, 'UTC') AS observed, fromUnixTimestamp64Micro(oldest_us, 'UTC') AS oldest, fromUnixTimestamp64Micro(newest_us, 'UTC') AS newest
+    FROM pulsestream.ingest_raw_shaped
+) ARRAY JOIN parts AS line, starts AS start, own_marks AS mark, own_times AS own_time;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS pulsestream.ingest_json_shaped_view TO pulsestream.ingest_lines AS
+WITH
+    arrayElement(texts, time_at) AS time_text,
+    if(match(time_text, '^(\\d{4}[-/]\\d\\d[-/]\\d\\d([T ]\\d\\d:\\d\\d.*)?|\\d{10}(\\.\\d+)?|\\d{13}|\\d{16}|\\d{19})$'),
+       parseDateTime64BestEffortOrNull(replaceOne(time_text, ',', '.'), 6, 'UTC'), NULL) AS own,
+    ifNull(own > newest, 0) AS ahead,
+    transform(lower(arrayElement(texts, level_at)), ['trace', 'debug', 'verbose', 'fine', '10', '20', 'info', 'information', 'informational', 'notice', 'log', '30', 'warn', 'warning', '40', 'err', 'error', 'severe', '50', 'fatal', 'panic', 'crit', 'critical', 'alert', 'emerg', 'emergency', '60'], ['debug', 'debug', 'debug', 'debug', 'debug', 'debug', 'info', 'info', 'info', 'info', 'info', 'info', 'warning', 'warning', 'warning', 'error', 'error', 'error', 'error', 'critical', 'critical', 'critical', 'critical', 'critical', 'critical', 'critical', 'critical'], '') AS word,
+    if(isNull(own), 0, time_at) AS time_used,
+    if(word = '', 0, level_at) AS level_used,
+    arrayFilter((pair, i) -> i != time_used AND i != level_used AND i != message_at, pairs, arrayEnumerate(pairs))
+        AS others,
+    if(empty(labels), others, arrayConcat(others, arrayFilter(label -> NOT has(names, label.1), labels))) AS labelled
+SELECT tenant_id, service, source, path, agent, retention_days, version, commit_id, record, start AS offset, 
+    lower(concat(file_id,
+                 '-', substring(hex(reinterpretAsFixedString(byteSwap(start))), 5),
+                 '-', hex(reinterpretAsFixedString(byteSwap(CRC32(line))))))
+ AS external_id,
+    if(ahead, observed, coalesce(own, by_runtime, observed)) AS timestamp, observed AS observed_timestamp,
+    if(timestamp < oldest, 'older_than_retention', '') AS reason, if(ahead, 'clock_ahead', '') AS note,
+    'log' AS event_type, if(word = '', 'info', word) AS severity,
+    if(message_at = 0, line, arrayElement(texts, message_at)) AS message,
+    CAST(if(ahead, arrayPushBack(labelled, ('original_timestamp', time_text)), labelled),
+        'Map(LowCardinality(String), String)') AS attributes,
+    multiIf(too_many, 'fields',
+            empty(names) AND JSONType(line) != 'Object', 'json',
+            time_at > 0 AND isNull(own), 'time', '') AS parse_error
+FROM (
+    WITH
+        JSONExtractKeysAndValues(line, 'String') AS members,
+        length(members) > 1000 AS too_many,
+        if(too_many, [], members) AS pairs,
+        pairs.1 AS names
+    SELECT tenant_id, service, source, path, agent, retention_days, version, commit_id, record, file_id, CAST(mapUpdate(block_labels, mark), 'Array(Tuple(String, String))') AS labels, line, start,
+        if(match(own_time, '^(\\d{4}[-/]\\d\\d[-/]\\d\\d([T ]\\d\\d:\\d\\d.*)?|\\d{10}(\\.\\d+)?|\\d{13}|\\d{16}|\\d{19})$'), parseDateTime64BestEffortOrNull(replaceOne(own_time, ',', '.'), 6, 'UTC'), NULL) AS runtime,
+        if(ifNull(runtime > newest, 0), NULL, runtime) AS by_runtime, observed, oldest, newest,
+        by_runtime, too_many, pairs, names, pairs.2 AS texts,
+        arrayFirst(i -> i > 0, arrayMap(field -> indexOf(names, field), time_fields)) AS time_at,
+        arrayFirst(i -> i > 0, arrayMap(field -> indexOf(names, field), level_fields)) AS level_at,
+        arrayFirst(i -> i > 0, arrayMap(field -> indexOf(names, field), message_fields)) AS message_at
+    FROM (
+        WITH 
+    splitByChar('\n', data) AS pieces,
+    if(empty(firsts), pieces, arrayMap(group -> arrayStringConcat(group, '\n'),
+        arraySplit((piece, first) -> first, pieces, arrayResize(firsts, length(pieces), 1)))) AS parts,
+    arrayMap(part -> length(part) + 1, parts) AS sizes,
+    if(empty(offsets),
+       arrayMap((end, size) -> toUInt64(base_offset + end - size), arrayCumSum(sizes), sizes),
+       arrayMap(distance -> toUInt64(base_offset + distance), offsets)) AS starts,
+    arrayResize(marks, length(parts)) AS own_marks,
+    arrayResize(times, length(parts)) AS own_times
+
+        SELECT tenant_id, service, source, path, agent, retention_days, version, commit_id, record, file_id, parts, starts, own_marks, own_times, time_fields, level_fields, message_fields,
+            labels AS block_labels, fromUnixTimestamp64Micro(observed_us, 'UTC') AS observed,
+            fromUnixTimestamp64Micro(oldest_us, 'UTC') AS oldest, fromUnixTimestamp64Micro(newest_us, 'UTC') AS newest
+        FROM pulsestream.ingest_json_shaped
+    ) ARRAY JOIN parts AS line, starts AS start, own_marks AS mark, own_times AS own_time
 );
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS pulsestream.ingest_stored TO pulsestream.events AS

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agent import wire
 from collector.tenants import Tenant
 from tests.integration.conftest import Home, rows_of, submit
-from tests.support.records import DAY_NS, NOW_NS, SECOND_NS, expected_ids, record, tenant
+from tests.support.records import DAY_NS, FILE_ID, NOW_NS, SECOND_NS, Event, expected_ids, record, shaped_record, tenant
 
 pytestmark = pytest.mark.engine
 
@@ -222,3 +222,87 @@ def test_no_line_fails_a_commit_and_every_line_is_accounted_for(embedded: Home, 
     kept = [event_id for event_id in expected_ids(raw) if int(event_id[17:29], 16) not in gone]
     if outcome.outcome != "expired":
         assert [event["external_id"] for event in events] == kept
+
+
+def shaped(
+    home: Home, owner: Tenant, *events: Event, **changed: Any
+) -> tuple[wire.RecordOutcome, list[tuple[str, str, datetime, dict[str, str], str]]]:
+    """The outcome of a record of events that transforms have made, and what is stored."""
+
+    async def run() -> tuple[wire.RecordOutcome, list[Any]]:
+        async with home.writer() as (writer, store):
+            (outcome,) = await submit(writer, owner, shaped_record(*events, **changed))
+            return outcome, await rows_of(store, owner, "external_id, message, timestamp, attributes, parse_error")
+
+    return asyncio.run(run())
+
+
+TRACE = b'Traceback (most recent call last):\n  File "x.py", line 1\n\nValueError: bad\\n'
+
+
+def test_events_of_several_lines_come_back_whole_with_the_ids_of_the_wire_contract(home: Home, owner: Tenant) -> None:
+    events = (
+        Event(0, b"one"),
+        Event(10, TRACE, {"stream": "stderr"}, f"{DAY}T10:00:00.123456789Z"),
+        Event(500, b"", {}, "no time"),
+        Event(600, b"\n", {"stream": "stdout", "env": "mine"}),
+    )
+    outcome, stored = shaped(home, owner, *events, labels={"env": "test"})
+    assert (outcome.outcome, outcome.accepted) == ("accepted", 4)
+    assert stored == [
+        (wire.event_id(FILE_ID, 4096, b"one"), "one", NOW, {"env": "test"}, ""),
+        (
+            wire.event_id(FILE_ID, 4106, TRACE), TRACE.decode(), TODAY.replace(microsecond=123456),
+            {"env": "test", "stream": "stderr"}, "",
+        ),
+        (wire.event_id(FILE_ID, 4596, b""), "", NOW, {"env": "test"}, ""),
+        (wire.event_id(FILE_ID, 4696, b"\n"), "\n", NOW, {"env": "mine", "stream": "stdout"}, ""),
+    ]  # fmt: skip
+
+
+def test_a_runtimes_time_is_bounded_as_any_other(embedded: Home, owner: Tenant) -> None:
+    events = (
+        Event(0, b"old", {}, "2001-01-01T00:00:00Z"),
+        Event(5, b"ahead", {}, AHEAD),
+        Event(9, b"now", {}, f"{DAY}T10:00:00Z"),
+    )
+    outcome, stored = shaped(embedded, owner, *events)
+    assert (outcome.accepted, outcome.expired) == (2, 1)
+    assert [event.offset for event in outcome.exceptions] == [4096]
+    assert [row[1:4] for row in stored] == [("ahead", NOW, {"original_timestamp": AHEAD}), ("now", TODAY, {})]
+
+
+def test_json_in_a_container_has_its_own_time_else_that_of_the_runtime(embedded: Home, owner: Tenant) -> None:
+    later = f"{DAY}T11:00:00Z"
+    events = (
+        Event(0, b'{"msg": "own", "time": "%sT10:00:00Z", "a": 1}' % DAY.encode(), {"stream": "stdout"}, later),
+        Event(100, b'{"msg": "none", "stream": "said"}', {"stream": "stdout"}, later),
+        Event(200, b'{"msg": "ahead"}', {}, AHEAD),
+        Event(300, b"no json\nat all", {"stream": "stderr"}),
+    )
+    outcome, stored = shaped(embedded, owner, *events, format="json", labels={"env": "test"})
+    assert outcome.accepted == 4
+    assert [row[1:] for row in stored] == [
+        ("own", TODAY, {"a": "1", "env": "test", "stream": "stdout"}, ""),
+        ("none", TODAY.replace(hour=11), {"env": "test", "stream": "said"}, ""),
+        ("ahead", NOW, {"env": "test"}, ""),
+        ("no json\nat all", NOW, {"env": "test", "stream": "stderr"}, "json"),
+    ]
+
+
+def test_shaped_and_plain_blocks_of_one_commit_do_not_mix(embedded: Home, owner: Tenant) -> None:
+    async def run() -> None:
+        async with embedded.writer() as (writer, store):
+            bodies = [
+                record(b"a\nb\n"),
+                shaped_record(Event(0, b"c\nd"), base_offset=5000),
+                shaped_record(Event(0, b"e"), base_offset=6000),
+                shaped_record(Event(0, b"f"), Event(3, b"g"), base_offset=7000),
+            ]
+            outcomes = await submit(writer, owner, *bodies)
+            assert [outcome.accepted for outcome in outcomes] == [2, 1, 1, 2]
+            assert await rows_of(store, owner, "message") == [("a",), ("b",), ("c\nd",), ("e",), ("f",), ("g",)]
+            again = await submit(writer, owner, *bodies, replay=True)
+            assert [outcome.duplicate for outcome in again] == [2, 1, 1, 2]
+
+    asyncio.run(run())

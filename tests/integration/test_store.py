@@ -16,17 +16,20 @@ import pytest
 from msgspec.structs import replace
 
 from collector import schema
-from collector.config import StoreConfig
+from collector.config import StoreConfig, WriterConfig
 from collector.errors import ConfigError, StoreAway, StoreError
+from collector.metrics import Metrics
 from collector.store import Store
 from collector.tenants import Tenant
-from tests.integration.conftest import EMBEDDED, Home, rows_of
+from collector.writer import Writer
+from tests.integration.conftest import EMBEDDED, Home, rows_of, submit
 from tests.support.engine import REPOSITORY, ClickHouseFront
-from tests.support.records import NOW_NS
+from tests.support.records import NOW_NS, Event, shaped_record
 
 pytestmark = pytest.mark.engine
 
 HARD_STRINGS = ["", "it's", "a\nb\tc\\", "{x:String}", "żółw 🐢", "'; DROP TABLE events; --"]
+GOLDEN_1 = Path(__file__).parents[1] / "golden" / "schema-v1.sql"
 SLOW = "SELECT {mark:String}, sleepEachRow(0.02) FROM numbers(500)"
 DEADLINE_S = 60.0
 
@@ -144,12 +147,33 @@ def test_the_schema_is_applied_once_and_can_be_applied_again(home: Home) -> None
     asyncio.run(run())
 
 
+def test_what_version_1_wrote_is_found_after_the_upgrade(home: Home, owner: Tenant) -> None:
+    async def run() -> None:
+        async with other_database(home, "upgraded") as store:
+            for statement in GOLDEN_1.read_text().removesuffix(";\n").replace("pulsestream", "upgraded").split(";\n\n"):
+                await store.command(statement)
+            await store.insert("schema_version", ("version", "applied"), [(1, 1)])
+            columns = ("tenant_id", "external_id", "timestamp", "message", "retention_days", "version")
+            await store.insert("events", columns, [(owner.tenant_id, "id-1", NOW_NS // 1000, "of version 1", 30, 1)])
+            assert await schema.apply(store) == 1
+            assert await schema.apply(store) == 2
+            writer = Writer(store, WriterConfig(commit_interval_s=0.0), Metrics(), clock_ns=lambda: NOW_NS)
+            await writer.start()
+            (outcome,) = await submit(writer, owner, shaped_record(Event(0, b"two\nlines")))
+            await writer.stop()
+            assert outcome.accepted == 1
+            found = await store.query("SELECT message FROM upgraded.events FINAL ORDER BY message")
+            assert found == [("of version 1",), ("two\nlines",)]
+
+    asyncio.run(run())
+
+
 def test_a_newer_schema_is_refused_with_the_mend(home: Home) -> None:
     async def run() -> None:
         async with other_database(home, "newer") as store:
             await schema.apply(store)
             await store.insert("schema_version", ("version", "applied"), [(99, 1)])
-            with pytest.raises(ConfigError, match=r"schema version 99, this program knows up to 1; start the version"):
+            with pytest.raises(ConfigError, match=r"schema version 99, this program knows up to 2; start the version"):
                 await schema.apply(store)
 
     asyncio.run(run())
@@ -252,6 +276,7 @@ from collector import schema
 from collector.blocks import open_run
 from collector.config import StoreConfig, WriterConfig
 from collector.metrics import Metrics
+from collector.metrics import Metrics
 from collector.store import Store
 from collector.writer import Writer
 from tests.support.records import NOW_NS, record, tenant
@@ -273,7 +298,8 @@ asyncio.run(main())
 
 COUNT = """
 import asyncio, sys
-from collector.config import StoreConfig
+from collector.config import StoreConfig, WriterConfig
+from collector.metrics import Metrics
 from collector.store import Store
 
 async def main():

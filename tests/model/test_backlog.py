@@ -20,11 +20,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from agent import wire
 from collector import ages, backlog
 from collector.backlog import Backlog, Item, Lane, Request, weight
-from collector.blocks import Parcel
 from collector.config import WriterConfig
 from collector.errors import StoreAway
 from collector.event_parcels import EventParcel
 from collector.metrics import Metrics
+from collector.parcels import Parcel
 
 DAY_NS = 86_400_000_000_000
 NOW_NS = 20_500 * DAY_NS

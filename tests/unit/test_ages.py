@@ -9,9 +9,10 @@ import pytest
 from agent import wire
 from collector import ages
 from collector.ages import DAY_US, FRESH, old_partitions
-from collector.blocks import Parcel, open_run
+from collector.blocks import open_run
 from collector.event_checks import Checked, Rules, check
 from collector.event_parcels import parcels_of
+from collector.parcels import Parcel
 from collector.schema import retention_class
 from tests.support.events import named
 from tests.support.records import DAY_NS, NOW_NS, loss, loss_record, record, tenant

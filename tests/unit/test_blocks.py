@@ -13,20 +13,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import wire
-from collector import blocks
+from collector import blocks, parcels
 from collector.errors import BadRun, TooLarge, UnsupportedVersion
-from tests.support.records import FILE_ID, NOW_NS, expected_ids, header, loss, loss_record, record, tenant, zstd
+from tests.support.records import (
+    FILE_ID,
+    NOW_NS,
+    Event,
+    expected_ids,
+    header,
+    loss,
+    loss_record,
+    record,
+    shaped_record,
+    tenant,
+    zstd,
+)
 
 RAW = b"GET /\nPOST /cart\n\nGET /end\n"
 CRLF = b"one\r\ntwo\r\r\n\r\nthree\nfour"
 LINES = st.lists(st.binary(max_size=12).map(lambda line: line.replace(b"\n", b"")), min_size=1, max_size=20)
 
 
-def opened(body: bytes, **more: Any) -> list[blocks.Parcel]:
+def opened(body: bytes, **more: Any) -> list[parcels.Parcel]:
     return blocks.open_run(body, tenant=tenant("t1"), now_ns=NOW_NS, **more)
 
 
-def one(raw: bytes, **changed: Any) -> blocks.Parcel:
+def one(raw: bytes, **changed: Any) -> parcels.Parcel:
     (parcel,) = opened(record(raw, **changed))
     return parcel
 
@@ -52,7 +64,7 @@ def test_a_record_becomes_a_parcel_with_its_lines_and_ids() -> None:
     assert (parcel.tenant_id, parcel.events, parcel.base_offset) == ("t1", 4, 4096)
     assert parcel.lines == RAW[:-1]
     assert parcel.distances is None
-    assert blocks.ids_of(parcel) == expected_ids(RAW)
+    assert parcels.ids_of(parcel) == expected_ids(RAW)
 
 
 def test_the_parcels_of_a_run_come_in_its_order() -> None:
@@ -66,46 +78,46 @@ def test_the_parcels_of_a_run_come_in_its_order() -> None:
 def test_a_line_end_of_two_bytes_is_no_part_of_the_event_but_counts_in_offsets() -> None:
     parcel = one(CRLF)
     assert parcel.lines == b"one\ntwo\r\n\nthree\nfour"
-    assert blocks.starts_of(parcel).tolist() == [0, 5, 11, 13, 19]
-    assert blocks.ids_of(parcel) == expected_ids(CRLF)
+    assert parcels.starts_of(parcel).tolist() == [0, 5, 11, 13, 19]
+    assert parcels.ids_of(parcel) == expected_ids(CRLF)
 
 
 @given(LINES, st.sampled_from([b"\n", b"\r\n"]), st.booleans())
 def test_ids_are_those_of_the_wire_contract_for_any_bytes(lines: list[bytes], end: bytes, whole: bool) -> None:
     raw = end.join(lines) + (end if whole or not lines[-1] else b"")
     parcel = one(raw)
-    assert blocks.ids_of(parcel) == expected_ids(raw)
-    assert (blocks.starts_of(parcel) + parcel.base_offset).tolist() == [int(i[17:29], 16) for i in expected_ids(raw)]
+    assert parcels.ids_of(parcel) == expected_ids(raw)
+    assert (parcels.starts_of(parcel) + parcel.base_offset).tolist() == [int(i[17:29], 16) for i in expected_ids(raw)]
 
 
 def test_offsets_in_the_header_go_before_those_from_the_bytes() -> None:
     parcel = one(b"a\nb\nc\n", offsets=packed([0, 100, 4_000_000]))
-    assert blocks.offsets_of(parcel) == (4096, 4_004_096)
-    assert blocks.ids_of(parcel)[1].startswith(f"{FILE_ID}-{4196:012x}-")
+    assert parcels.offsets_of(parcel) == (4096, 4_004_096)
+    assert parcels.ids_of(parcel)[1].startswith(f"{FILE_ID}-{4196:012x}-")
 
 
 def test_a_range_holds_the_ids_of_its_parcel_and_of_no_neighbour() -> None:
-    before, parcel, after = blocks.cut(one(b"a\nb\nc\nd\ne\nf\n"), 2)
-    low, high = blocks.range_of(parcel)
-    assert all(low <= event_id <= high for event_id in blocks.ids_of(parcel))
-    assert not any(low <= event_id <= high for event_id in blocks.ids_of(before) + blocks.ids_of(after))
+    before, parcel, after = parcels.cut(one(b"a\nb\nc\nd\ne\nf\n"), 2)
+    low, high = parcels.range_of(parcel)
+    assert all(low <= event_id <= high for event_id in parcels.ids_of(parcel))
+    assert not any(low <= event_id <= high for event_id in parcels.ids_of(before) + parcels.ids_of(after))
 
 
 @given(LINES, st.integers(1, 7), st.booleans())
 def test_pieces_together_are_the_whole(lines: list[bytes], most: int, explicit: bool) -> None:
     raw = b"".join(line + (b"\r\n" if explicit else b"\n") for line in lines)
     parcel = one(raw)
-    pieces = blocks.cut(parcel, most)
+    pieces = parcels.cut(parcel, most)
     assert all(piece.events <= most for piece in pieces)
-    assert [event_id for piece in pieces for event_id in blocks.ids_of(piece)] == blocks.ids_of(parcel)
+    assert [event_id for piece in pieces for event_id in parcels.ids_of(piece)] == parcels.ids_of(parcel)
 
 
 @given(LINES, st.randoms(use_true_random=False))
 def test_picked_events_keep_their_ids(lines: list[bytes], rnd: random.Random) -> None:
     parcel = one(b"".join(line + b"\n" for line in lines))
     which = sorted(rnd.sample(range(parcel.events), rnd.randint(1, parcel.events)))
-    ids = blocks.ids_of(parcel)
-    assert blocks.ids_of(blocks.picked(parcel, which)) == [ids[n] for n in which]
+    ids = parcels.ids_of(parcel)
+    assert parcels.ids_of(parcels.picked(parcel, which)) == [ids[n] for n in which]
 
 
 @pytest.mark.parametrize(
@@ -189,8 +201,8 @@ def test_a_body_that_was_cut_is_refused() -> None:
 
 
 def test_a_newer_version_is_told_apart_from_damage() -> None:
-    with pytest.raises(UnsupportedVersion, match="version 2"):
-        opened(of_version(record(RAW), 2))
+    with pytest.raises(UnsupportedVersion, match="version 3"):
+        opened(of_version(record(RAW), 3))
 
 
 def test_a_record_that_announces_more_than_four_mib_is_too_large() -> None:
@@ -226,3 +238,63 @@ def test_losses_must_be_whole_and_plausible() -> None:
     assert "losses: " in refused(record(b"\x93\x01", kind=wire.LOSS, events=0)).message
     assert "negative" in refused(loss_record(loss("l", lost_bytes=-1))).message
     assert "without loss_id" in refused(loss_record(loss(""))).message
+
+
+SHAPED = (
+    Event(0, b"first"),
+    Event(40, b"Traceback\n  File\nValueError: x", {"stream": "stderr"}, "2026-01-02T03:04:05.678901234Z"),
+    Event(2_000_000, b"", {"truncated": "true"}),
+    Event(2_000_007, b"\n\nlast\n", {"stream": "stderr"}),
+)
+
+
+def shaped(*events: Event, **changed: Any) -> parcels.Parcel:
+    (parcel,) = opened(shaped_record(*(events or SHAPED), **changed))
+    return parcel
+
+
+def test_events_with_newlines_in_them_come_whole_and_are_named_as_the_wire_contract_says() -> None:
+    parcel = shaped()
+    assert parcels.texts_of(parcel) == [event.text for event in SHAPED]
+    assert parcels.ids_of(parcel) == [wire.event_id(FILE_ID, 4096 + event.start, event.text) for event in SHAPED]
+    assert (parcel.marks, parcel.times) == ((0, 1, 2, 1), ("", "2026-01-02T03:04:05.678901234Z", "", ""))
+    assert parcels.offsets_of(parcel) == (4096, 2_004_103)
+
+
+@given(st.integers(1, 5))
+def test_pieces_of_shaped_events_together_are_the_whole(most: int) -> None:
+    parcel = shaped()
+    pieces = parcels.cut(parcel, most)
+    assert [event_id for piece in pieces for event_id in parcels.ids_of(piece)] == parcels.ids_of(parcel)
+    assert [mark for piece in pieces for mark in piece.marks or ()] == list(parcel.marks or ())
+    chosen = parcels.picked(parcel, [1, 3])
+    assert parcels.ids_of(chosen) == [parcels.ids_of(parcel)[n] for n in (1, 3)]
+    assert (chosen.marks, chosen.times) == ((1, 1), ("2026-01-02T03:04:05.678901234Z", ""))
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"sizes": False}, "its parts take"),
+        ({"data_bytes": 3}, "its parts take"),
+        ({"data_bytes": -1}, "its parts take"),
+        ({"events": 3}, "its parts take"),
+        ({"sizes": False, "times_bytes": 50}, "the payload has 9 lines, the header says 4 events"),
+        ({"marks": ({},)}, "mark 2 of 1"),
+        ({"marks": tuple({"n": str(n)} for n in range(5000))}, "5000 marks"),
+        ({"marks": ({str(n): "" for n in range(65)},)}, "a mark of more than 64"),
+        ({"base_offset": 1 << 48}, "base_offset"),
+        ({"file_id": "x"}, "file_id is not"),
+    ],
+)
+def test_a_shaped_record_that_contradicts_itself_is_refused(changed: dict[str, Any], reason: str) -> None:
+    assert reason in refused(shaped_record(*SHAPED, **changed)).message
+
+
+def test_events_that_do_not_start_one_after_the_other_are_refused() -> None:
+    assert "do not rise" in refused(shaped_record(Event(0, b"a"), Event(0, b"b"))).message
+
+
+def test_a_record_of_which_filters_left_the_first_line_out_is_looked_up_at_the_start_of_a_file() -> None:
+    assert shaped(source_from=0, base_offset=77).lookup
+    assert not shaped(source_from=9, base_offset=77).lookup

@@ -10,11 +10,11 @@ import pytest
 
 from collector import formats, rows, schema
 from collector.blocks import open_run
-from collector.columns import BLOCK_COLUMNS
-from tests.support.records import NOW_NS, record, tenant
+from collector.columns import BLOCK_COLUMNS, SHAPED_COLUMNS
+from tests.support.records import NOW_NS, Event, record, shaped_record, tenant
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "schema.sql"
-FINGERPRINTS = {1: "3f49ba6d932e1376"}
+FINGERPRINTS = {1: "3f49ba6d932e1376", 2: "2479430a0e19be5b"}
 """Of the golden file, per version. A new text takes a new version, and statements that lead there from the one before."""
 
 
@@ -25,6 +25,13 @@ def test_the_schema_is_the_kept_text() -> None:
 
 def test_a_new_text_has_a_new_version() -> None:
     assert FINGERPRINTS[schema.VERSION] == hashlib.blake2b(GOLDEN.read_bytes(), digest_size=8).hexdigest()
+
+
+def test_the_way_from_version_1_is_making_what_is_new() -> None:
+    """So a store of version 1 is at version 2 when every statement has run, and version 1 goes on with what it knows."""
+    before = GOLDEN.with_name("schema-v1.sql").read_bytes()
+    assert FINGERPRINTS[1] == hashlib.blake2b(before, digest_size=8).hexdigest()
+    assert set(before.decode().removesuffix(";\n").split(";\n\n")) < set(schema.statements("pulsestream"))
 
 
 def test_every_statement_can_be_run_again() -> None:
@@ -54,6 +61,8 @@ def test_a_retention_class_never_keeps_less(days: int, expected: int) -> None:
 def test_a_block_row_has_a_value_for_every_column() -> None:
     (parcel,) = open_run(record(b"a\n"), tenant=tenant(), now_ns=NOW_NS)
     assert len(rows.block_row(parcel, commit_id=1, record=0, now_ns=NOW_NS)) == len(BLOCK_COLUMNS)
+    (shaped,) = open_run(shaped_record(Event(0, b"a")), tenant=tenant(), now_ns=NOW_NS)
+    assert len(rows.block_row(shaped, commit_id=1, record=0, now_ns=NOW_NS)) == len(SHAPED_COLUMNS)
 
 
 def test_the_version_of_a_row_falls_with_time() -> None:

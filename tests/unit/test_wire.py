@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import struct
 import sys
 import zlib
 from pathlib import Path
@@ -42,6 +43,19 @@ DATA_HEADER = wire.Header(
     offsets=b"\x28\xb5\x2f\xfd\x20\x0c\x61\x00\x00\x00\x00\x00\x00\x0a\x00\x00\x00\x17\x00\x00\x00",
     checkpoint=b"\x93\x01\x02\x03",
 )
+SHAPED = b"one\ntwo\nand more\n" + struct.pack("<2I2I2H", 3, 12, 0, 400, 0, 1) + b"\n2026-01-02T03:04:05.6Z\n"
+SHAPED_HEADER = wire.ShapedHeader(
+    **{
+        **msgspec.structs.asdict(DATA_HEADER),
+        "raw_bytes": len(SHAPED),
+        "events": 2,
+        "data_bytes": 17,
+        "sizes": True,
+        "steps": True,
+        "marks": ({}, {"stream": "stderr"}),
+        "times_bytes": 24,
+    }
+)
 LOSSES = (
     wire.Loss("feedfacefeedface-1000", "/var/log/a.log", "a", "cut_before_read", 4096, True, 4096, "00c0ffee00c0ffee", 17, 3),
     wire.Loss("feedfacefeedface-2000", "/var/log/b.log", "b", "deleted_before_read", 0, False, 0, "", 18),
@@ -77,7 +91,7 @@ HEARTBEAT_HEADER = wire.Header(
 
 
 def golden(name: str) -> bytes:
-    """Kept bytes of version 1. Made once with ``encode_record`` from the header above and the payload inside them (its zstd
+    """Kept bytes of each version. Made once with ``encode_record`` from the header above and the payload inside them (its zstd
     frame differs between zstd releases, so it is taken from the file). They are never written again: a change that these
     tests refuse needs a new version and files beside these."""
     return (GOLDEN / name).read_bytes()
@@ -85,8 +99,13 @@ def golden(name: str) -> bytes:
 
 @pytest.mark.parametrize(
     ("name", "header"),
-    [("record-data-v1.bin", DATA_HEADER), ("record-loss-v1.bin", LOSS_HEADER), ("record-heartbeat-v1.bin", HEARTBEAT_HEADER)],
-    ids=["data", "loss", "heartbeat"],
+    [
+        ("record-data-v1.bin", DATA_HEADER),
+        ("record-loss-v1.bin", LOSS_HEADER),
+        ("record-heartbeat-v1.bin", HEARTBEAT_HEADER),
+        ("record-shaped-v2.bin", SHAPED_HEADER),
+    ],
+    ids=["data", "loss", "heartbeat", "shaped"],
 )
 def test_kept_records_decode_to_what_they_were_made_of_and_encode_to_the_same_bytes(name: str, header: wire.Header) -> None:
     kept = golden(name)
@@ -100,6 +119,8 @@ def test_the_golden_data_record_sets_every_field() -> None:
     defaults = msgspec.structs.replace(wire.Header(0, ""))
     for field in wire.Header.__struct_fields__:
         assert getattr(DATA_HEADER, field) != getattr(defaults, field), field
+    for field in wire.ShapedHeader.__struct_fields__[len(wire.Header.__struct_fields__) :]:
+        assert getattr(SHAPED_HEADER, field) != getattr(wire.ShapedHeader(0, ""), field), field
 
 
 def test_the_kept_heartbeat_sets_every_field_and_says_the_same() -> None:
@@ -113,6 +134,21 @@ def test_kept_payloads_hold_the_lines_and_the_losses() -> None:
     data, loss = (wire.decode_record(golden(f"record-{kind}-v1.bin")) for kind in ("data", "loss"))
     assert decompress(data.payload, data.header.raw_bytes) == LINES
     assert wire.decode_losses(decompress(loss.payload, loss.header.raw_bytes)) == LOSSES
+    shaped = wire.decode_record(golden("record-shaped-v2.bin"))
+    assert decompress(shaped.payload, shaped.header.raw_bytes) == SHAPED
+
+
+def test_only_a_record_that_needs_it_carries_version_2() -> None:
+    assert wire.encode_record(DATA_HEADER, b"")[3] == 1
+    assert wire.encode_record(SHAPED_HEADER, b"")[3] == 2
+
+
+@pytest.mark.parametrize("what", ["header", "payload"])
+def test_what_could_not_be_read_again_is_not_written(what: str) -> None:
+    labels = {"much": "x" * wire.MAX_HEADER_BYTES} if what == "header" else {}
+    payload = bytes(wire.MAX_PAYLOAD_BYTES + 1) if what == "payload" else b""
+    with pytest.raises(ValueError, match=f"a record of /a from byte 7 on has a header of .*{wire.MAX_HEADER_BYTES}"):
+        wire.encode_record(wire.Header(wire.DATA, "r", path="/a", source_from=7, labels=labels), payload)
 
 
 def test_the_prefix_lies_as_it_is_documented() -> None:
@@ -151,8 +187,8 @@ def test_fields_that_an_older_program_did_not_know_have_their_defaults() -> None
 
 
 def test_a_newer_version_is_told_apart_from_damage() -> None:
-    newer = sealed(b"a layout that nobody knows yet", b"x", version=2)
-    with pytest.raises(wire.UnknownVersion, match="version 2; this program knows version 1"):
+    newer = sealed(b"a layout that nobody knows yet", b"x", version=3)
+    with pytest.raises(wire.UnknownVersion, match="version 3; this program knows versions up to 2"):
         wire.decode_record(newer)
     with pytest.raises(wire.BadRecord, match="checksum") as caught:
         wire.decode_record(newer[:-1] + b"y")
