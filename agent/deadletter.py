@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from agent import wire
+from agent import crash, wire
 from agent.codec import decompress
 from agent.disk import Disk
 from agent.spool import Entry
@@ -38,13 +38,17 @@ class DeadLetters:
         lines = [msgspec.json.encode(letter) + b"\n" for letter in _letters(entry, outcome, tenant_id)]
         if not lines:
             return 0
+        crash.point("dead_letter.before")
         fd = self._disk.open(self._path) if self._path.exists() else self._disk.create(self._path)
         try:
             self._disk.write(fd, b"".join(lines), self._disk.size(fd))
+            crash.point("dead_letter.written")
             self._disk.sync(fd)
+            crash.point("dead_letter.synced")
         finally:
             self._disk.close(fd)
         self._disk.sync_folder(self._path.parent)  # each time: the one that should have kept a new name may have failed
+        crash.point("dead_letter.named")
         return len(lines)
 
 
@@ -99,12 +103,15 @@ class Quarantine:
         partial = path.with_suffix(".part")
         self._disk.remove(partial)
         fd = self._disk.create(partial)
+        crash.point("quarantine.created")
         try:
             self._disk.write(fd, entry.data, 0)
             self._disk.sync(fd)
+            crash.point("quarantine.synced")
         finally:
             self._disk.close(fd)
         partial.rename(path)
+        crash.point("quarantine.renamed")
         self._disk.sync_folder(self._folder)
         return True
 

@@ -41,6 +41,8 @@ class SpoolHead(msgspec.Struct, array_like=True):
     states: list[FileState] = []
     tags: dict[str, int] = {}
     """`head_key` -> the last tag given to a file with this head."""
+    known: bool = False
+    """What was read up to ``offset`` is accounted for, although no record of it is there: it was given up, and told."""
 
 
 class Acked(msgspec.Struct, array_like=True, frozen=True):
@@ -166,7 +168,9 @@ class Recovery:
         self._raise_tags(head.tags)
         for state in head.states:
             known = self.states.get(state.origin)
-            if known is not None:
+            if head.known and (known is None or not known.gaps):
+                self.states[state.origin] = state
+            elif known is not None:
                 self._keep_proven(known, state)
             else:
                 self.states[state.origin] = state

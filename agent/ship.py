@@ -21,7 +21,7 @@ from random import Random
 
 import aiohttp
 
-from agent import retry, wire
+from agent import crash, retry, wire
 from agent.codec import ZstdError
 from agent.deadletter import RETRY_S, DeadLetters, Quarantine
 from agent.heartbeat import Heartbeats
@@ -155,6 +155,7 @@ class Shipper:
             header.record_id, header.path, header.source_from, header.source_to, RETRY_S // 60, reason,
         )  # fmt: skip
         self._ledger.add("quarantined_events", header.events)
+        crash.point("quarantine.acked")
         self._spool.ack(entries)
         return True
 
@@ -167,6 +168,7 @@ class Shipper:
         try:
             async with session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
                 answer = await _read(response)
+                crash.point("answer.read")
                 found: Mapping[str, str] = response.headers
                 return retry.judge(response.status, found, answer, expected, self._ledger.tenant_id)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -191,7 +193,10 @@ class Shipper:
         if not self._ledger.tenant_id:
             log.info("first contact: this agent's data belongs to tenant %s", answer.tenant_id)
             self._ledger.tenant_id = answer.tenant_id
+            crash.point("tenant.first")
+        crash.point("ack.before")
         self._spool.ack(entries)
+        crash.point("ack.after")
         self._passes += 1
         self._passed.set()
         self._fault.over()
@@ -246,6 +251,7 @@ class Shipper:
             return
         self._ledger.acked(entry.header, outcome)
         self.quarantine.remove(path)
+        crash.point("quarantine.removed")
         log.info("record %s left the quarantine: delivered", entry.header.record_id)
 
 
