@@ -33,7 +33,7 @@ from agent.errors import StorageFull
 from agent.identity import BODY_AT, MARK_BYTES, FileState
 from agent.ledger import Ledger
 from agent.logs import REPEAT_S, Fault
-from agent.segment import Checkpoint, SpoolHead, encode_checkpoint, merge
+from agent.segment import Checkpoint, SpoolHead, encode_checkpoint, merge, slim
 from agent.spool import Spool, loss_record
 from agent.tail import Handles, Tail
 
@@ -112,6 +112,10 @@ class Reader:
 
     def head(self) -> SpoolHead:
         """What a segment begins with."""
+        at_work = {tail.state.origin for tail in self.catalog.tails.values() if tail.is_open and tail.state is not None}
+        for state in self.catalog.states.values():
+            if state.origin not in at_work:
+                slim(state)
         return SpoolHead(self._scope, self._tenant_id(), self.catalog.all_states(), dict(self.catalog.tags))
 
     def stop(self, *, within_s: float) -> None:

@@ -24,6 +24,8 @@ from agent.identity import RECENT_MARKS, FileState
 MAX_HEAD_BYTES = 256 << 20
 """Longest `FILES` payload after decompression."""
 STATES_PER_RECORD = 1000
+IDLE_MARKS = 8
+"""Record ends that are kept of a file at rest."""
 
 
 class Position(NamedTuple):
@@ -207,6 +209,12 @@ class Recovery:
     def _raise_tags(self, tags: dict[str, int]) -> None:
         for head, tag in tags.items():
             self.tags[head] = max(tag, self.tags.get(head, 0))
+
+
+def slim(state: FileState) -> None:
+    """Forget record ends of a file at rest: they tell to the line how far it was cut back, and with many files the heads would
+    consist of them."""
+    del state.recent[:-IDLE_MARKS]
 
 
 def merge(state: FileState, change: FileState) -> FileState:

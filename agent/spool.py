@@ -13,7 +13,8 @@ Promises:
 Order: append (write) -> sync, at most `fsync_interval_s` later -> sealed when full (sync, new file, sync folder) -> acked ->
 deleted. One thread appends (the reader), one syncs, the shipping loop takes runs and acks them; a lock guards the counts.
 
-Known limit: `max_bytes` bounds what the spool holds; a segment is freed only when all of it is acked.
+Known limit: `max_bytes` bounds what the spool holds, but for the last segment's head (less than a kilobyte a file); a segment
+is freed only when all of it is acked.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class Spool:
         self._sizes, self.recovery, self._damaged, self._last_cut = found.sizes, found.recovery, found.damaged, found.incomplete
         self.fresh = not found.sizes
         self._first, self._last = min(found.sizes, default=1), max(found.sizes, default=0)
-        self._highest = found.highest
+        self._highest, self._head_bytes = found.highest, found.head_bytes
         if found.sizes and not read_only:
             self._fd = self._disk.open(self._path(self._last))
             if self._disk.size(self._fd) != self._sizes[self._last]:
@@ -164,7 +165,8 @@ class Spool:
 
     def room(self, length: int) -> bool:
         """Whether a record of ``length`` bytes may be appended now. False is backpressure: wait for acks."""
-        return self.size_bytes + length <= self._max_bytes
+        with self._lock:  # the last head comes on top: however many files it names, a record fits once the rest is acked
+            return self.size_bytes - self._head_bytes + length <= self._max_bytes
 
     def append(self, record: bytes) -> None:
         """Add one record.
@@ -174,7 +176,7 @@ class Spool:
             StorageFailed: it is not in the spool, and what was not synced may not be either.
         """
         self._check()
-        if self._roll_first or self._sizes[self._last] >= self._segment_bytes:
+        if self._roll_first or self._sizes[self._last] - self._head_bytes >= self._segment_bytes:
             self._roll()
         self._write(record)
         if self._fsync == "always":
@@ -274,6 +276,7 @@ class Spool:
         self._highest = number
         with self._lock:
             self._fd, self._last, self._sizes[number], self._synced = fd, number, len(head), len(head)
+            self._head_bytes = len(head)
 
     def _give_up(self, path: Path) -> None:
         """Take a segment that was not finished away; where that fails, go round it: the next start reads it as it is."""
