@@ -204,7 +204,7 @@ class Catalog:
         self._owners.pop(old.origin, None)
         self.states[new.origin] = new
         self._hold(tail, new)
-        new.base, tail.replaces = new.offset, old.origin
+        new.base, new.replaces, tail.replaces = new.offset, old.origin, old.origin
         crash.point("rewind.replaced")
 
     def identify(self, tail: Tail, now_s: float) -> None:

@@ -170,6 +170,10 @@ class Recovery:
         self._raise_tags(head.tags)
         for state in head.states:
             known = self.states.get(state.origin)
+            replaced = self.states.pop(state.replaces, None)
+            if known is None and replaced is not None and state.offset <= replaced.offset:
+                self.states[state.origin] = state  # it was cut back; no record of it says so yet
+                continue
             if head.known and (known is None or not known.gaps):
                 self.states[state.origin] = state
             elif known is not None:
