@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from agent import identity
+from agent import crash, identity
 from agent.discover import Found, siblings
 from agent.identity import BODY_AT, Candidate, FileState, Standing
 from agent.tail import Handles, Tail
@@ -68,6 +68,8 @@ class Catalog:
         self._gone_s: dict[str, float] = {}
         self._unsure: set[str] = set()
         """Origins of contents that may lie in a file which cannot be read now."""
+        self._untold: set[str] = set()
+        """Origins of contents whose loss is not in the spool yet."""
         self._walks = 0
 
     # Step 1 and 2: files on disk ---------------------------------------------------------------------------------------
@@ -202,7 +204,8 @@ class Catalog:
         self._owners.pop(old.origin, None)
         self.states[new.origin] = new
         self._hold(tail, new)
-        new.base, tail.replaces = new.offset, old.origin
+        new.base, new.replaces, tail.replaces = new.offset, old.origin, old.origin
+        crash.point("rewind.replaced")
 
     def identify(self, tail: Tail, now_s: float) -> None:
         """Step 2: give a tail without content its state, if it can be told. Raises OSError."""
@@ -306,13 +309,14 @@ class Catalog:
         self._owners[state.origin] = tail
         self._gone_s.pop(state.origin, None)
         self._unsure.discard(state.origin)
+        self._untold.discard(state.origin)
 
     # Step 3: contents that nothing holds -------------------------------------------------------------------------------
 
     def settle_missing(self, now_s: float, now_ns: int) -> Iterator[Tail | Lost]:
         """Find a holder for every content that lost its own. Yields the tails found, and what is lost."""
         for state in list(self.states.values()):
-            if state.origin in self._owners or state.finished:
+            if state.origin in self._owners or state.finished or state.origin in self._untold:
                 continue
             self._gone_s.setdefault(state.origin, now_s)
             try:
@@ -326,12 +330,22 @@ class Catalog:
             if tail is not None:
                 yield tail
                 continue
-            state.finished, state.gone_ns = True, state.gone_ns or now_ns
+            state.gone_ns = state.gone_ns or now_ns
+            state.finished = not state.gaps and state.size <= max(state.offset, state.read_to)
+            if not state.finished:
+                self._untold.add(state.origin)
             for start, end in state.gaps:
                 yield Lost(state, "spool_record_damaged", end - max(start, state.offset), max(start, state.offset), exact=True)
             if state.size > (unread_from := max(state.offset, state.read_to)):
                 reason = "cut_before_read" if os.path.exists(state.path) else "deleted_before_read"
                 yield Lost(state, reason, state.size - unread_from, unread_from)
+
+    def told(self) -> None:
+        """The losses found so far are in the spool. Only now their files are done with: a head that says so before the losses
+        are told would make a crash swallow them."""
+        for origin in self._untold & self.states.keys():
+            self.states[origin].finished = True
+        self._untold.clear()
 
     def _sibling(self, state: FileState, now_s: float) -> Tail | None:
         """The rotated file that holds this content, by inode or by its marks. Raises OSError when none is found, and one

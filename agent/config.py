@@ -76,6 +76,9 @@ class SpoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_bytes: Bytes = 1024 * MIB
     """When it is full the agent stops reading; the sources hold the data."""
     segment_bytes: Bytes = 16 * MIB
+    policy: Literal["block", "drop_oldest"] = "block"
+    """What happens when it is full: ``drop_oldest`` gives up what was not sent yet, oldest first, and tells the loss."""
+    fsync: Literal["interval", "always", "never"] = "interval"
     fsync_interval_s: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import msgspec
 
-from agent import wire
+from agent import crash, wire
 from agent.codec import decompress
 from agent.disk import Disk
 from agent.spool import Entry
@@ -59,9 +59,11 @@ class DeadLetters:
         if not lines:
             return 0
         data = b"".join(lines)
+        crash.point("dead_letter.before")
         with locked(self._state):
             self._make_room(len(data))
             self._append(data)
+        crash.point("dead_letter.named")
         return len(lines)
 
     def _make_room(self, more: int) -> None:
@@ -83,7 +85,9 @@ class DeadLetters:
                 data = b"\n" + data  # half a letter, of an agent that was killed: it ends here
             try:
                 self._disk.write(fd, data, size)
+                crash.point("dead_letter.written")
                 self._disk.sync(fd)
+                crash.point("dead_letter.synced")
             except OSError:
                 with contextlib.suppress(OSError):
                     self._disk.truncate(fd, size)
@@ -188,12 +192,15 @@ class Quarantine:
         partial = path.with_suffix(".part")
         self._disk.remove(partial)
         fd = self._disk.create(partial)
+        crash.point("quarantine.created")
         try:
             self._disk.write(fd, entry.data, 0)
             self._disk.sync(fd)
+            crash.point("quarantine.synced")
         finally:
             self._disk.close(fd)
         partial.rename(path)
+        crash.point("quarantine.renamed")
         self._disk.sync_folder(self._folder)
         return True
 

@@ -44,6 +44,10 @@ class Disk:
         finally:
             os.close(fd)
 
+    def rename(self, path: Path, to: Path) -> None:
+        """Over what is there, in one step."""
+        path.rename(to)
+
     def remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
 

@@ -91,6 +91,8 @@ class FileState(msgspec.Struct, array_like=True):
     """(start, end) of bytes beyond ``offset`` whose records were damaged; they are read again, or lost."""
     read_to: int = 0
     """What lies between ``offset`` and here is in the spool, but for ``gaps``; 0 where nothing was damaged."""
+    replaces: str = ""
+    """Origin of the state that this one took over from when its file was cut back: void where this one is known."""
 
 
 def file_id(scope: str, source: str, anchor: bytes, tag: int) -> str:

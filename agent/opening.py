@@ -16,6 +16,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from agent import wire
 from agent.segment import Damage, Recovery, scan
 
 log = logging.getLogger("agent.spool")
@@ -32,6 +33,8 @@ class Opened(NamedTuple):
     damaged: list[tuple[int, Damage]]
     highest: int
     """No segment has a higher number, read or not."""
+    head_bytes: int
+    """How long the head of the last segment is."""
     incomplete: bool
     """Segments are missing or cannot be read."""
 
@@ -49,6 +52,7 @@ def open_folder(folder: Path, *, quiet: bool) -> Opened:
     sizes: dict[int, int] = {}
     damaged: list[tuple[int, Damage]] = []
     recovery = Recovery()
+    head_bytes = 0
     for number in numbers:
         recovery.begin(number)
         try:
@@ -61,9 +65,12 @@ def open_folder(folder: Path, *, quiet: bool) -> Opened:
             )
             continue
         sizes[number] = len(data)
+        head_bytes = 0
         for item in scan(data):
             if not isinstance(item, Damage):
                 recovery.feed(item, number)
+                if item.header.kind == wire.FILES and item.start == head_bytes:
+                    head_bytes = item.end
                 continue
             log.log(
                 level, "spool segment %d: bytes %d to %d are damaged (%s); the lines in them are read again",
@@ -81,4 +88,4 @@ def open_folder(folder: Path, *, quiet: bool) -> Opened:
             numbers[0],
             numbers[-1],
         )
-    return Opened(sizes, recovery, damaged, max(numbers, default=0), missing or len(sizes) != len(numbers))
+    return Opened(sizes, recovery, damaged, max(numbers, default=0), head_bytes, missing or len(sizes) != len(numbers))

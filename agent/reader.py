@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from agent import discover, identity, wire
+from agent import crash, discover, identity, wire
 from agent.blocks import BLOCK_BYTES, cut_block
 from agent.catalog import Catalog, Lost, Origins
 from agent.codec import compress
@@ -33,7 +33,7 @@ from agent.errors import StorageFailed, StorageFull
 from agent.identity import BODY_AT, MARK_BYTES, FileState
 from agent.ledger import Ledger
 from agent.logs import REPEAT_S, Fault
-from agent.segment import Checkpoint, SpoolHead, encode_checkpoint, merge
+from agent.segment import Checkpoint, SpoolHead, encode_checkpoint, merge, slim
 from agent.spool import Spool, loss_record
 from agent.tail import Handles, Tail
 
@@ -112,6 +112,10 @@ class Reader:
 
     def head(self) -> SpoolHead:
         """What a segment begins with."""
+        at_work = {tail.state.origin for tail in self.catalog.tails.values() if tail.is_open and tail.state is not None}
+        for state in self.catalog.states.values():
+            if state.origin not in at_work:
+                slim(state)
         return SpoolHead(self._scope, self._tenant_id(), self.catalog.all_states(), dict(self.catalog.tags))
 
     def stop(self, *, within_s: float) -> None:
@@ -242,6 +246,7 @@ class Reader:
                 pass
             if tail.state is not None and not tail.error and tail.size <= tail.state.offset:
                 self._spool.sync()
+                crash.point("finish.synced")
                 log.info("%s: read to its end, %d bytes; closed", tail.name, tail.state.offset)
                 self.catalog.finish(tail, now_s, time.time_ns())
 
@@ -268,6 +273,8 @@ class Reader:
             self._unreadable(tail, error)
             return False
         except StorageFull as error:
+            if self._gives_up():
+                return True
             now_s = time.monotonic()
             self._storage.seen(f"{error}; reading waits, the sources hold the data", now_s)
             self._storage_retry_s = now_s + STORAGE_RETRY_S
@@ -309,7 +316,7 @@ class Reader:
             if size > state.size and (not state.recent or tail.holds(*state.recent[-1])):
                 state.size = size  # seen: should it be cut away before it is due, it is known to be lost
             return False
-        if not self._spool.room(min(size - state.offset, BLOCK_BYTES) + RECORD_ROOM):
+        if not self._has_room(min(size - state.offset, BLOCK_BYTES) + RECORD_ROOM):
             if now_s - self._full_said_s >= REPEAT_S:
                 log.warning("the spool is full (%d bytes): reading waits for acks", self._spool.size_bytes)
                 self._full_said_s = now_s
@@ -319,6 +326,30 @@ class Reader:
         if self.blocked:
             return False
         return self._take(tail, state, size, now_s, final=final)
+
+    def _has_room(self, length: int) -> bool:
+        """Whether the spool has room for a record, also by giving up what it has held longest, where that is wanted."""
+        while not self._spool.room(length):
+            if not self._gives_up():
+                return False
+        return True
+
+    def _gives_up(self) -> bool:
+        """Where that is wanted, make room by giving up a segment. Whether there was one."""
+        losses = self._spool.drop_oldest(self._loss_record) if self._config.spool.policy == "drop_oldest" else ()
+        for loss in losses:
+            log.error(
+                "%s: %d bytes (%d events) lost from byte %d on: %s; raise spool.max_bytes, or choose spool.policy block",
+                loss.path, loss.lost_bytes, loss.events, loss.offset, loss.reason,
+            )  # fmt: skip
+            self._ledger.lost(loss.reason, loss.lost_bytes)
+        if losses:
+            self._on_append()
+        return bool(losses)
+
+    def _loss_record(self, losses: tuple[wire.Loss, ...]) -> bytes:
+        name, now_ns = self._next_id(), time.time_ns()
+        return loss_record(losses, record_id=name, agent=self._agent, scope=self._scope, observed_ns=now_ns)
 
     def _changed(self, tail: Tail, *, again: bool = False) -> None:
         if not again and tail.state is not None:
@@ -385,6 +416,7 @@ class Reader:
         self._storage.over()
         tail.replaces = ""
         tail.state = self.catalog.states[state.origin] = merge(state, change)
+        crash.point("append.applied")
         if not reproducible:
             self._spool.sync()
         self._ledger.read(events, len(window) - start)
@@ -427,14 +459,16 @@ class Reader:
         if not self._untold:
             return
         told = tuple(self._untold)
+        crash.point("loss.before")
         try:
-            self._spool.append(
-                loss_record(told, record_id=self._next_id(), agent=self._agent, scope=self._scope, observed_ns=now_ns)
-            )
+            self._spool.append(self._loss_record(told))
         except StorageFull:
             return  # the next walk tells; should the agent end before, the next start finds the loss again
         self._untold.clear()
+        self.catalog.told()
+        crash.point("loss.appended")
         self._spool.sync()
+        crash.point("loss.synced")
         self._on_append()
 
     def _note_acks(self) -> None:
@@ -451,6 +485,7 @@ class Reader:
             progress = False
             for tail in list(self._due.values()):
                 progress |= self._pull_safely(tail, final=False)
+        crash.point("stop.read")
         if self.unread_bytes():
             self._spool.note_files()  # should they be gone at the next start, their bytes are known to be lost
         self._spool.sync()

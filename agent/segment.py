@@ -24,6 +24,8 @@ from agent.identity import RECENT_MARKS, FileState
 MAX_HEAD_BYTES = 256 << 20
 """Longest `FILES` payload after decompression."""
 STATES_PER_RECORD = 1000
+IDLE_MARKS = 8
+"""Record ends that are kept of a file at rest."""
 
 
 class Position(NamedTuple):
@@ -41,6 +43,8 @@ class SpoolHead(msgspec.Struct, array_like=True):
     states: list[FileState] = []
     tags: dict[str, int] = {}
     """`head_key` -> the last tag given to a file with this head."""
+    known: bool = False
+    """What was read up to ``offset`` is accounted for, although no record of it is there: it was given up, and told."""
 
 
 class Acked(msgspec.Struct, array_like=True, frozen=True):
@@ -166,7 +170,13 @@ class Recovery:
         self._raise_tags(head.tags)
         for state in head.states:
             known = self.states.get(state.origin)
-            if known is not None:
+            replaced = self.states.pop(state.replaces, None)
+            if known is None and replaced is not None and state.offset <= replaced.offset:
+                self.states[state.origin] = state  # it was cut back; no record of it says so yet
+                continue
+            if head.known and (known is None or not known.gaps):
+                self.states[state.origin] = state
+            elif known is not None:
                 self._keep_proven(known, state)
             else:
                 self.states[state.origin] = state
@@ -203,6 +213,12 @@ class Recovery:
     def _raise_tags(self, tags: dict[str, int]) -> None:
         for head, tag in tags.items():
             self.tags[head] = max(tag, self.tags.get(head, 0))
+
+
+def slim(state: FileState) -> None:
+    """Forget record ends of a file at rest: they tell to the line how far it was cut back, and with many files the heads would
+    consist of them."""
+    del state.recent[:-IDLE_MARKS]
 
 
 def merge(state: FileState, change: FileState) -> FileState:

@@ -23,8 +23,8 @@ from typing import Any
 
 import msgspec
 
+from agent import crash, status
 from agent import scope as scopes
-from agent import status
 from agent.config import Config, runs_in_flight
 from agent.errors import StateAway, StateRefused, StorageFailed
 from agent.heartbeat import Heartbeats
@@ -87,7 +87,8 @@ async def run(config: Config, *, final_status: Path | None = None) -> int:
 def _opened(config: Config) -> Spool:
     """Raises StateRefused."""
     folder = Path(config.state_dir) / SPOOL
-    return Spool(folder, segment_bytes=config.spool.segment_bytes, max_bytes=config.spool.max_bytes)
+    spool = config.spool
+    return Spool(folder, segment_bytes=spool.segment_bytes, max_bytes=spool.max_bytes, fsync=spool.fsync)
 
 
 async def _session(config: Config, spool: Spool, ledger: Ledger, stop: asyncio.Event, final_status: Path | None) -> None:
@@ -134,6 +135,7 @@ async def _session(config: Config, spool: Spool, ledger: Ledger, stop: asyncio.E
             )
         async with status.served(state, snapshot):
             await _follow(config, spool, reader, shipper, failed, stop)
+        crash.point("stop.drained")
         if final_status is not None:
             final_status.write_bytes(msgspec.json.encode(snapshot()))
         _say_what_is_left(spool, reader, ledger)

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from random import Random
 
-from agent import retry, suspects, wire
+from agent import crash, retry, suspects, wire
 from agent.codec import ZstdError
 from agent.config import Collector
 from agent.deadletter import RETRY_S, DeadLetters, Quarantine
@@ -202,6 +202,7 @@ class Shipper:
             header.record_id, header.path, header.source_from, header.source_to, RETRY_S // 60, reason,
         )  # fmt: skip
         self._ledger.set_aside(header)
+        crash.point("quarantine.acked")
         self._spool.ack((entry,))
         self._failures = 0  # they were this one's
         self._look_well()
@@ -218,6 +219,7 @@ class Shipper:
         except NoReply as error:
             decision: retry.Decision = retry.RetryAfter(str(error), suspicious=error.reached)
             return self._noted(error.endpoint, decision, 0)
+        crash.point("answer.read")
         decision = retry.judge(reply.status, reply.headers, reply.body, expected, self._ledger.tenant_id)
         return self._noted(reply.endpoint, decision, reply.status)
 
@@ -246,7 +248,10 @@ class Shipper:
         if not self._ledger.tenant_id:
             log.info("first contact: this agent's data belongs to tenant %s", answer.tenant_id)
             self._ledger.tenant_id = answer.tenant_id
+            crash.point("tenant.first")
+        crash.point("ack.before")
         self._spool.ack(entries)
+        crash.point("ack.after")
         if self._failures >= retry.ATTEMPTS_BEFORE_SPLIT:
             self._suspects.hasten(time.monotonic())
             self._wake.set()
@@ -322,6 +327,7 @@ class Shipper:
             return
         self._ledger.acked(entry.header, outcome)
         self.quarantine.remove(path)
+        crash.point("quarantine.removed")
         log.info("record %s left the quarantine: delivered", entry.header.record_id)
 
 

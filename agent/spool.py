@@ -13,7 +13,8 @@ Promises:
 Order: append (write) -> sync, at most `fsync_interval_s` later -> sealed when full (sync, new file, sync folder) -> acked ->
 deleted. One thread appends (the reader), one syncs, the shipping loop takes runs and acks them; a lock guards the counts.
 
-Known limit: `max_bytes` bounds what the spool holds; a segment is freed only when all of it is acked.
+Known limit: `max_bytes` bounds what the spool holds, but for the last segment's head (less than a kilobyte a file); a segment
+is freed only when all of it is acked.
 """
 
 from __future__ import annotations
@@ -22,19 +23,22 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from agent import wire
+from agent import crash, wire
 from agent.codec import compress
 from agent.disk import Disk
+from agent.dropping import RecordOf, drop
 from agent.errors import StateAway, StateRefused, StorageFailed, StorageFull
 from agent.opening import Opened, open_folder, segment_name
 from agent.segment import Acked, Position, SpoolHead, acked_record, head_records
 
 log = logging.getLogger("agent.spool")
 
+Fsync = Literal["interval", "always", "never"]
 MAX_RUN_RECORDS = 256
 _LONGEST_RECORD = wire.PREFIX_BYTES + wire.MAX_HEADER_BYTES + wire.MAX_PAYLOAD_BYTES
 
@@ -58,9 +62,22 @@ class Spool:
     """The queue in one folder. Opening it reads it: `recovery` is what its records prove."""
 
     def __init__(
-        self, folder: Path, *, segment_bytes: int, max_bytes: int, disk: Disk | None = None, read_only: bool = False
+        self,
+        folder: Path,
+        *,
+        segment_bytes: int,
+        max_bytes: int,
+        fsync: Fsync = "interval",
+        disk: Disk | None = None,
+        read_only: bool = False,
     ) -> None:
-        """Open the queue; ``read_only``: only look at it, also while an agent works on it.
+        """Open the queue.
+
+        Args:
+            segment_bytes: a segment is sealed when it has grown by so much.
+            fsync: ``interval``: somebody calls `sync`; ``always``: each record is synced before it counts; ``never``: the
+                kernel writes when it likes, and `sync` does nothing.
+            read_only: only look at it, also while an agent works on it.
 
         Raises:
             StateRefused: the folder holds records of a newer agent; with the remedy.
@@ -69,12 +86,14 @@ class Spool:
         self.folder = folder
         self._segment_bytes = segment_bytes
         self._max_bytes = max_bytes
+        self._fsync = fsync
         self._disk = disk or Disk()
         self._lock = threading.RLock()
         self._syncing = threading.RLock()
         self._writing = threading.Lock()
         self._failed = ""
         self._roll_first = False
+        self._useless: set[int] = set()
         self._fd = -1
         self._read_fd = (-1, -1)
         self._synced = 0
@@ -96,12 +115,13 @@ class Spool:
         self._sizes, self.recovery, self._damaged, self._last_cut = found.sizes, found.recovery, found.damaged, found.incomplete
         self.fresh = not found.sizes
         self._first, self._last = min(found.sizes, default=1), max(found.sizes, default=0)
-        self._highest = found.highest
+        self._highest, self._head_bytes = found.highest, found.head_bytes
         if found.sizes and not read_only:
             self._fd = self._disk.open(self._path(self._last))
             if self._disk.size(self._fd) != self._sizes[self._last]:
                 self._disk.truncate(self._fd, self._sizes[self._last])
                 self._last_cut = True
+                crash.point("recover.truncated")
             self._disk.sync(self._fd)  # a killed agent's last records may be in the page cache only
             self._synced = self._sizes[self._last]
         self._cursor = self._noted = self._start_of_unacked()
@@ -124,6 +144,7 @@ class Spool:
             self._roll_first = True
             with contextlib.suppress(StorageFull):  # what is there can be shipped, which makes room
                 self._roll()
+                crash.point("recover.rolled")
 
     def _path(self, number: int) -> Path:
         return self.folder / segment_name(number)
@@ -144,7 +165,8 @@ class Spool:
 
     def room(self, length: int) -> bool:
         """Whether a record of ``length`` bytes may be appended now. False is backpressure: wait for acks."""
-        return self.size_bytes + length <= self._max_bytes
+        with self._lock:  # the last head comes on top: however many files it names, a record fits once the rest is acked
+            return self.size_bytes - self._head_bytes + length <= self._max_bytes
 
     def append(self, record: bytes) -> None:
         """Add one record.
@@ -154,21 +176,28 @@ class Spool:
             StorageFailed: it is not in the spool, and what was not synced may not be either.
         """
         self._check()
-        if self._roll_first or self._sizes[self._last] >= self._segment_bytes:
+        if self._roll_first or self._sizes[self._last] - self._head_bytes >= self._segment_bytes:
             self._roll()
         self._write(record)
+        if self._fsync == "always":
+            self.sync()
 
     def _write(self, record: bytes) -> None:
         with self._writing:  # not behind the end that a failed sync goes back to
             self._check()
             at = self._sizes[self._last]
+            crash.point("append.before")
             try:
+                if crash.HALF:
+                    self._disk.write(self._fd, record[: len(record) // 2], at)
+                    crash.point("append.half")
                 self._disk.write(self._fd, record, at)
             except OSError as error:
                 self._cut(at)
                 raise StorageFull(f"{self._path(self._last)}: append: {error.strerror}") from error
             with self._lock:
                 self._sizes[self._last] = at + len(record)
+        crash.point("append.after")
 
     def _check(self) -> None:
         """Raises StorageFailed once a sync has failed: the next one would report success for pages that are gone."""
@@ -195,6 +224,10 @@ class Spool:
                 fd, end = self._fd, self._sizes[self._last]
                 if end == self._synced:
                     return
+            if self._fsync == "never":
+                self._synced = end
+                return
+            crash.point("sync.before")
             try:
                 self._disk.sync(fd)
             except OSError as error:
@@ -204,13 +237,17 @@ class Spool:
                     self._sizes[self._last] = self._synced
                 raise StorageFailed(self._failed) from error
             self._synced = end
+            crash.point("sync.after")
 
     def _roll(self) -> None:
         """Seal the segment and begin the next one. The old one is synced before the new one exists."""
         with self._syncing:
+            crash.point("roll.before")
             self.sync()
+            crash.point("roll.old_synced")
             old = self._fd
             self._create()
+            crash.point("roll.switched")
             with contextlib.suppress(OSError):  # it is synced
                 self._disk.close(old)
             self._roll_first = False
@@ -222,9 +259,15 @@ class Spool:
         fd = -1
         try:
             fd = self._disk.create(path)
+            crash.point("segment.created")
             self._disk.write(fd, head, 0)
-            self._disk.sync(fd)
-            self._disk.sync_folder(self.folder)
+            crash.point("segment.head_written")
+            if self._fsync != "never":
+                self._disk.sync(fd)
+                crash.point("segment.head_synced")
+                crash.point("folder_sync.before")
+                self._disk.sync_folder(self.folder)
+                crash.point("folder_sync.after")
         except OSError as error:
             if fd >= 0:
                 self._disk.close(fd)
@@ -233,6 +276,7 @@ class Spool:
         self._highest = number
         with self._lock:
             self._fd, self._last, self._sizes[number], self._synced = fd, number, len(head), len(head)
+            self._head_bytes = len(head)
 
     def _give_up(self, path: Path) -> None:
         """Take a segment that was not finished away; where that fails, go round it: the next start reads it as it is."""
@@ -241,6 +285,46 @@ class Spool:
         except OSError as error:
             log.debug("%s: cannot remove what was begun: %s", path, error.strerror)
             self._highest += 1
+
+    def drop_oldest(self, record_of: RecordOf) -> tuple[wire.Loss, ...]:
+        """Give up the oldest segment of which nothing was taken for shipping yet (reader thread). Returns what that costs, once
+        it is told on disk; nothing where there is no such segment, or the disk has no room for a few hundred bytes.
+        """
+        with self._lock:
+            taken = max([self._cursor.segment, *(position.segment for position in self._outstanding)])
+            spare = [number for number in self._sizes if taken < number < self._last and number not in self._useless]
+        for number in sorted(spare):
+            self._useless.add(number)
+            path = self._path(number)
+            partial = path.with_suffix(".part")
+            try:
+                dropped = drop(path.read_bytes(), record_of, now_ns=time.time_ns())
+                if dropped is not None and self._exchanged(number, partial, dropped.segment):
+                    return dropped.losses
+            except OSError as error:
+                self._useless.discard(number)
+                log.debug("%s: cannot be dropped now: %s", path, error.strerror)
+                return ()
+        return ()
+
+    def _exchanged(self, number: int, partial: Path, data: bytes) -> bool:
+        self._disk.remove(partial)
+        fd = self._disk.create(partial)
+        try:
+            self._disk.write(fd, data, 0)
+            self._disk.sync(fd)
+        finally:
+            self._disk.close(fd)
+        crash.point("drop.written")
+        with self._lock:
+            if self._cursor.segment >= number:
+                return False  # it is being shipped by now
+            self._disk.rename(partial, self._path(number))
+            self._sizes[number] = len(data)
+            self._damaged = [(segment, damage) for segment, damage in self._damaged if segment != number]
+        crash.point("drop.renamed")
+        self._disk.sync_folder(self.folder)
+        return True
 
     # Shipping (event loop) ---------------------------------------------------------------------------------------------
 
@@ -336,6 +420,7 @@ class Spool:
             if self._read_fd[0] == number:
                 self._disk.close(self._read_fd[1])
                 self._read_fd = (-1, -1)
+            crash.point("trim.before")
             try:
                 self._disk.remove(self._path(number))
             except OSError as error:
@@ -343,6 +428,7 @@ class Spool:
                 return
             with self._lock:
                 del self._sizes[number]
+            crash.point("trim.after")
 
     @property
     def low_water(self) -> Position:
@@ -363,15 +449,18 @@ class Spool:
         low = self.low_water
         if low > self._noted:
             all_acked = low == self._end()
+            crash.point("ack_note.before")
             with contextlib.suppress(StorageFull):
                 self.append(acked_record(Acked(low.segment, low.at, tenant_id)))
                 self._noted = self._end() if all_acked else low  # passing over the note itself is no news
+                crash.point("ack_note.after")
 
     def note_files(self) -> None:
         """Append the state of every file (reader thread): what their records cannot say, such as how much is unread."""
         with contextlib.suppress(StorageFull):
             for record in head_records(self._head()):
                 self.append(record)
+                crash.point("note_files.half")
 
     def _end(self) -> Position:
         with self._lock:

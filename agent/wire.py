@@ -193,7 +193,14 @@ class Loss(msgspec.Struct, frozen=True, array_like=True):
     events: int = 0
 
 
-LOSS_REASONS = ("cut_before_read", "deleted_before_read", "spool_record_damaged", "quarantined", "line_without_end")
+LOSS_REASONS = (
+    "cut_before_read",
+    "deleted_before_read",
+    "spool_record_damaged",
+    "spool_full_dropped",
+    "quarantined",
+    "line_without_end",
+)
 
 
 Amount = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]

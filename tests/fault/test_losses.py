@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from agent import reader
+from agent import reader, wire
 from agent.errors import StorageFailed
+from agent.segment import scan
 from tests.support.agent import App
 from tests.support.damage import losses_in
 from tests.support.disk import FakeDisk
@@ -80,6 +82,20 @@ def test_kill_between_loss_and_offset(folder: Path, logs: Path) -> None:
     losses = losses_in(folder)
     assert len(losses) == 2
     assert len({loss.loss_id for loss in losses}) == 1
+
+
+def test_a_segment_that_begins_before_a_loss_is_told_does_not_call_its_file_done(folder: Path, logs: Path) -> None:
+    """The loss itself may need a new segment: killed between its head and the loss, the next start has to tell it."""
+    lose_14_bytes(folder, logs)
+    disk = FakeDisk()
+    with Reading(folder, logs, disk, segment_bytes=1) as reading:
+        until(lambda: losses_in(folder), "the loss is told")
+    last = segments(folder)[-1]
+    (loss,) = [item for item in scan(last.read_bytes()) if isinstance(item, wire.Record) and item.header.kind == wire.LOSS]
+    os.truncate(last, loss.start)
+    with Reading(folder, logs) as reading:
+        until(lambda: reading.reader._next_walk_s, "it has looked")
+    assert [found.lost_bytes for found in losses_in(folder)] == [14]
 
 
 def test_a_loss_that_the_next_head_knows_of_is_not_told_again(folder: Path, logs: Path) -> None:

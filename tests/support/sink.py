@@ -7,7 +7,7 @@ benchmarks). Control, all on the same port, in JSON:
 
 - ``POST /script``: answers for the next runs, one each: ``{"status", "headers", "body", "type", "tenant", "name": how many
   records it names, "cut": half the answer, then the connection ends, "hang": no answer, "store": take the run in all the
-  same, "refuse": outcome reason for every record}``. A run whose answer has no ``status`` or 200 is taken in.
+  same, "refuse": outcome reason for every record of data}``. A run whose answer has no ``status`` or 200 is taken in.
 - ``POST /rules``: the same with ``"contains"``: the answer for every run in which that text occurs (empty: any run), for as
   long as the rule stands. A script's answer comes first. ``"heartbeats"``: the status for those, which no other rule or
   script is for.
@@ -123,7 +123,7 @@ class Sink:
     def take(self, record: wire.Record, refuse: str) -> wire.RecordOutcome:
         header = record.header
         self.records += 1
-        if refuse:
+        if refuse and header.kind == wire.DATA:
             return wire.RecordOutcome(header.record_id, wire.REJECTED, rejected=header.events, reason=refuse)
         self.events += header.events
         if header.kind == wire.LOSS:

@@ -281,6 +281,14 @@ def test_a_state_that_replaces_another_makes_it_void() -> None:
     assert list(recovered(head() + one[1] + two[1] + record).states) == ["b"]
 
 
+def test_a_state_that_only_a_head_knows_makes_the_one_it_replaces_void() -> None:
+    """Its file was cut back, then a segment began: until its first record the head alone tells."""
+    one, two = history(2)
+    again = msgspec.structs.replace(two[2], origin="b", offset=LENGTH, base=LENGTH, replaces="a")
+    found = recovered(head() + one[1] + two[1], head(again)).states
+    assert found == {"b": again}
+
+
 def test_tags_only_rise() -> None:
     state = msgspec.structs.replace(new_state("a"), head="key", tag=3)
     _, record, _ = data_record(state, LENGTH)
