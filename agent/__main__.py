@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from agent import config as configs
-from agent import discover, logs, naming, scope, service, status
+from agent import discover, letters, logs, naming, scope, service, status
 from agent.config import Config
 from agent.errors import AgentError, ConfigError
 from agent.identity import FileState
@@ -27,6 +27,7 @@ examples:
   pulsestream-agent check --config config/agent.yaml     what would be shipped, and what is wrong
   pulsestream-agent run --config config/agent.yaml       tail and ship until SIGTERM
   pulsestream-agent status                               what the running agent does
+  pulsestream-agent dead-letters list                    what the collector refused; also show, replay, drop
   pulsestream-agent ids /var/log/app.log                 the ID of every line, as search shows it
 
 exit codes: 0 fine, 1 something is wrong (the message says what), 2 the command line or the configuration is wrong
@@ -73,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("status", parents=[shared], help="what the running agent reads, holds and has shipped")
     show.add_argument("--json", action="store_true", help="print one JSON object")
     show.set_defaults(command=_status)
+
+    letters.add_command(commands, shared, lambda options: Path(configs.load(options.config).state_dir))
 
     ids = commands.add_parser("ids", parents=[shared], help="offset, external_id and first bytes of every line of a file")
     ids.add_argument("file", type=Path, metavar="FILE")
