@@ -22,8 +22,8 @@ from typing import Any
 
 import msgspec
 
+from agent import monitor, status
 from agent import scope as scopes
-from agent import status
 from agent.config import Config, runs_in_flight
 from agent.errors import StateRefused, StorageFailed
 from agent.heartbeat import Heartbeats
@@ -116,7 +116,8 @@ async def _session(config: Config, ledger: Ledger, stop: asyncio.Event, final_st
                 scope=scope.value,
                 interval_s=config.heartbeat_interval_s,
             )
-        async with status.served(state, snapshot):
+        watched = monitor.served(config.metrics.listen, config.metrics.max_lag_s, snapshot)
+        async with status.served(state, snapshot), watched:
             await _follow(config, spool, reader, shipper, failed, stop)
         if final_status is not None:
             final_status.write_bytes(msgspec.json.encode(snapshot()))
