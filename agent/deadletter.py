@@ -162,7 +162,8 @@ def _events(raw: bytes, header: wire.Header) -> Iterator[tuple[int, bytes]]:
     """Offset and bytes of each event, without its line end."""
     given: tuple[int, ...] = ()
     if header.offsets:
-        given = struct.unpack(f"<{header.events}I", decompress(header.offsets, 4 * header.events))
+        packed = decompress(header.offsets, 4 * max(0, header.events))
+        given = struct.unpack(f"<{len(packed) // 4}I", packed[: len(packed) // 4 * 4])
     at = 0
     for number in itertools.count():
         if at >= len(raw):
