@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from agent import config as configs
-from agent import discover, logs, naming, scope, service, status
+from agent import discover, explain, letters, logs, naming, probe, scope, service, status
 from agent.config import Config
 from agent.errors import AgentError, ConfigError
 from agent.identity import FileState
@@ -27,6 +27,8 @@ examples:
   pulsestream-agent check --config config/agent.yaml     what would be shipped, and what is wrong
   pulsestream-agent run --config config/agent.yaml       tail and ship until SIGTERM
   pulsestream-agent status                               what the running agent does
+  pulsestream-agent explain /var/log/app.log             which source has it or why none does, and how far it is
+  pulsestream-agent dead-letters list                    what the collector refused; also show, replay, drop
   pulsestream-agent ids /var/log/app.log                 the ID of every line, as search shows it
 
 exit codes: 0 fine, 1 something is wrong (the message says what), 2 the command line or the configuration is wrong
@@ -68,11 +70,15 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", parents=[shared], help="check the configuration and the files it names")
     check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.add_argument("--collector", action="store_true", help="also ask the collectors whether they take the key")
     check.set_defaults(command=_check)
 
     show = commands.add_parser("status", parents=[shared], help="what the running agent reads, holds and has shipped")
     show.add_argument("--json", action="store_true", help="print one JSON object")
     show.set_defaults(command=_status)
+
+    explain.add_command(commands, shared, _explain)
+    letters.add_command(commands, shared, lambda options: Path(configs.load(options.config).state_dir))
 
     ids = commands.add_parser("ids", parents=[shared], help="offset, external_id and first bytes of every line of a file")
     ids.add_argument("file", type=Path, metavar="FILE")
@@ -96,6 +102,8 @@ def _check(options: argparse.Namespace) -> int:
     files, warnings, problems = _survey(config)
     if not config.collector.api_key:
         problems.append("collector.api_key is empty: the collector will refuse everything; set api_key_file")
+    asked = asyncio.run(probe.probe(config.collector, state.recovery.tenant_id if state else "")) if options.collector else []
+    problems += [problem for _, problem in asked if problem]
     answer = {
         "config": options.config,
         "scope": found_scope.value,
@@ -112,6 +120,8 @@ def _check(options: argparse.Namespace) -> int:
     for file in files:
         print(f"  {file['bytes']:>14,} bytes  {file['path']}  (source {file['source']})")
     print(f"{len(files)} files, {answer['bytes']:,} bytes.")
+    for url in [url for url, problem in asked if not problem]:
+        print(f"{url}: answers, and takes the key.")
     for text in (*answer["warnings"], *problems):
         print(f"! {text}")
     return FAILED if problems else OK
@@ -191,6 +201,21 @@ def _resting(config: Config) -> dict[str, Any]:
             if not known.finished
         ],
     }
+
+
+def _explain(options: argparse.Namespace) -> int:
+    config = configs.load(options.config)
+    try:
+        said = status.ask(Path(config.state_dir))
+    except (OSError, msgspec.DecodeError):
+        said = None
+    files = said["files"] if said else _resting(config)["files"]
+    answer = explain.explain(str(options.path.absolute()), _globs(config), files, running=said is not None)
+    if options.json:
+        _print_json(answer)
+    else:
+        print("\n".join(explain.lines(answer)))
+    return OK if answer["source"] else FAILED
 
 
 def _ids(options: argparse.Namespace) -> int:

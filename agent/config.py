@@ -87,6 +87,13 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Literal["text", "json"] = "text"
 
 
+class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    listen: str = ""
+    """host:port for /metrics and /healthz; empty: none."""
+    max_lag_s: Seconds = 300.0
+    """Older than this, the oldest byte that is not acknowledged makes the health red."""
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sources: tuple[Source, ...]
     collector: Collector = Collector()
@@ -106,6 +113,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     heartbeat_interval_s: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 30.0
     """How often the collector is told how this agent is doing; 0: never."""
     spool: SpoolConfig = SpoolConfig()
+    metrics: Metrics = Metrics()
     log: Log = Log()
 
 
@@ -158,6 +166,9 @@ def _rules(config: Config) -> Iterator[str]:
         proxy = settings.url_of(config.collector.proxy)
         if proxy.scheme != "http" or not proxy.hostname:
             yield "collector.proxy: is no http URL; write for instance http://proxy:3128, or direct for none"
+    host, colon, port = config.metrics.listen.rpartition(":")
+    if config.metrics.listen and not (host and colon and port.isascii() and port.isdigit() and int(port) < 65536):
+        yield f"metrics.listen: {config.metrics.listen!r} is no address; write for instance 127.0.0.1:9184"
     if config.collector.key_file and not config.collector.cert_file:
         yield "collector.key_file: is there without collector.cert_file; name the certificate, too"
     if config.collector.api_key and config.collector.api_key_file:

@@ -111,15 +111,18 @@ def locked(state: Path) -> Iterator[None]:
 def read(state: Path) -> Iterator[dict[str, Any]]:
     """The dead letters of a state folder, oldest first. Half a letter is passed over. Raises OSError."""
     for name in (OLD_DEAD_LETTERS, DEAD_LETTERS):
-        path = state / name
-        if not path.exists():
-            continue
-        with path.open("rb") as file:
-            for line in file:
-                with contextlib.suppress(msgspec.DecodeError):
-                    letter = wire.decoded(_decode_letter, line)
-                    if letter.keys() >= {"event_id", "data_base64"}:
-                        yield letter
+        if (state / name).exists():
+            yield from read_one(state / name)
+
+
+def read_one(path: Path) -> Iterator[dict[str, Any]]:
+    """The dead letters of one file. Raises OSError."""
+    with path.open("rb") as file:
+        for line in file:
+            with contextlib.suppress(msgspec.DecodeError):
+                letter = wire.decoded(_decode_letter, line)
+                if letter.keys() >= {"event_id", "data_base64"}:
+                    yield letter
 
 
 _decode_letter = msgspec.json.Decoder(dict[str, Any]).decode
@@ -163,7 +166,8 @@ def _events(raw: bytes, header: wire.Header) -> Iterator[tuple[int, bytes]]:
     """Offset and bytes of each event, without its line end."""
     given: tuple[int, ...] = ()
     if header.offsets:
-        given = struct.unpack(f"<{header.events}I", decompress(header.offsets, 4 * header.events))
+        packed = decompress(header.offsets, 4 * max(0, header.events))
+        given = struct.unpack(f"<{len(packed) // 4}I", packed[: len(packed) // 4 * 4])
     at = 0
     for number in itertools.count():
         if at >= len(raw):
@@ -219,6 +223,10 @@ class Quarantine:
     def tried(self, path: Path, now_s: float) -> None:
         """It was, in vain. Raises OSError."""
         os.utime(path, (now_s, now_s))
+
+    def due_now(self, entry: Entry) -> None:
+        """Make a record that is here be tried at the next look. Raises OSError."""
+        os.utime(self._folder / f"{entry.header.record_id}{_SUFFIX}", (0, 0))
 
     def size_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.records())

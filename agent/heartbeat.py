@@ -133,7 +133,7 @@ class Heartbeats:
         return wire.encode_record(header, compress_aside(raw))
 
     def _look(self, said: Mapping[str, Any]) -> None:
-        files = [(file["path"], file["size_bytes"], _done(file, said)) for file in said["files"]]
+        files = [(file["path"], file["size_bytes"], done(file, said)) for file in said["files"]]
         self._lags.look(files, time.monotonic())
 
     def _heartbeat(self, said: Mapping[str, Any], *, stopping: bool) -> wire.Heartbeat:
@@ -166,7 +166,7 @@ class Heartbeats:
             size=file["size_bytes"],
             read=file["read_offset"],
             acked=_acked(file, said),
-            lag_bytes=max(0, file["size_bytes"] - _done(file, said)),
+            lag_bytes=max(0, file["size_bytes"] - done(file, said)),
             lag_s=round(self._lags.seconds(file["path"], now_s), 1),
             state=file["state"],
             error=file["error"] or "",
@@ -180,7 +180,7 @@ def _acked(file: Mapping[str, Any], said: Mapping[str, Any]) -> int | None:
     return int(file["read_offset"]) if said["drained"] and file["state"] == "followed" else None
 
 
-def _done(file: Mapping[str, Any], said: Mapping[str, Any]) -> int:
+def done(file: Mapping[str, Any], said: Mapping[str, Any]) -> int:
     """What of a file no longer counts as lag."""
     acked = _acked(file, said)
     return int(file["read_offset"]) if acked is None else acked

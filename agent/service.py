@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from agent import crash, status
+from agent import crash, monitor, status
 from agent import scope as scopes
 from agent.config import Config, runs_in_flight
 from agent.errors import StateAway, StateRefused, StorageFailed
@@ -133,7 +133,8 @@ async def _session(config: Config, spool: Spool, ledger: Ledger, stop: asyncio.E
                 scope=scope.value,
                 interval_s=config.heartbeat_interval_s,
             )
-        async with status.served(state, snapshot):
+        watched = monitor.served(config.metrics.listen, config.metrics.max_lag_s, snapshot)
+        async with status.served(state, snapshot), watched:
             await _follow(config, spool, reader, shipper, failed, stop)
         crash.point("stop.drained")
         if final_status is not None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from agent import identity, retry, segment, status, wire
 from agent.codec import ZstdError, compress
+from agent.config import Collector
 from agent.deadletter import DeadLetters, Quarantine
 from agent.errors import AgentError
 from agent.ledger import Ledger
@@ -210,8 +211,6 @@ def test_any_bytes_instead_of_an_answer_are_a_decision_and_the_agent_goes_on(
 
 
 async def _asked(state: Path, answers: list[bytes]) -> list[retry.Decision]:
-    import aiohttp
-
     waiting = iter(answers)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -221,19 +220,11 @@ async def _asked(state: Path, answers: list[bytes]) -> list[retry.Decision]:
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
-        shipper = Shipper(
-            Any,
-            Ledger(),
-            state,
-            url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}",
-            api_key="k",
-            ca_file="",
-            in_flight=1,
-            run_bytes=1 << 20,
-            request_timeout_s=20,
-        )  # type: ignore[arg-type]
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
-            return [await shipper._post(session, (_entry(FIRST[1]),), replay=False) for _ in answers]
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        collector = Collector(url=url, api_key="k", request_timeout_s=20)
+        shipper = Shipper(Any, Ledger(), state, collector, in_flight=1)  # type: ignore[arg-type]
+        async with shipper._transport.opened():
+            return [await shipper._post((_entry(FIRST[1]),), replay=False) for _ in answers]
 
 
 def _entry(record: bytes) -> Any:
@@ -260,7 +251,11 @@ def test_whatever_a_collector_says_is_rejected_the_dead_letters_can_be_read(
     folder = tmp_path_factory.mktemp("dead")
     entry = _entry(wire.encode_record(header(LINES), compress(LINES)))
     said = wire.RecordOutcome("r", outcome, rejected=1, exceptions=tuple(wire.EventOutcome(*one) for one in exceptions))
-    count = DeadLetters(folder).add(entry, said, "t")
+    try:
+        count = DeadLetters(folder).add(entry, said, "t")
+    except OSError as error:
+        assert "where no event of the record begins" in str(error)
+        return
     path = folder / "dead-letters.ndjson"
     letters = [json.loads(line) for line in path.read_bytes().splitlines()] if count else []
     assert len(letters) == count
@@ -277,24 +272,14 @@ def test_a_damaged_record_in_the_quarantine_stays_there_and_ends_nothing(
     path = state / "quarantine" / "r.rec"
     path.write_bytes(data)
     assert Quarantine(state).records() == [path]
-    shipper = Shipper(
-        Any,
-        Ledger(),
-        state,
-        url="http://127.0.0.1:1",
-        api_key="k",
-        ca_file="",
-        in_flight=1,
-        run_bytes=1 << 20,
-        request_timeout_s=20,
-    )  # type: ignore[arg-type]
+    shipper = Shipper(Any, Ledger(), state, Collector(url="http://127.0.0.1:1"), in_flight=1)  # type: ignore[arg-type]
 
-    async def delivered(session: object, entries: tuple[Any, ...], *, replay: bool) -> retry.Decision:
+    async def delivered(entries: tuple[Any, ...], *, replay: bool) -> retry.Decision:
         outcome = wire.RecordOutcome(entries[0].header.record_id, "rejected", rejected=entries[0].header.events)
         return retry.Delivered(wire.Answer("t", (outcome,)))
 
     shipper._post = delivered  # type: ignore[assignment]
     try:
-        asyncio.run(shipper._retry_one(None, path))  # type: ignore[arg-type]
+        asyncio.run(shipper._retry_one(path))
     except (OSError, wire.BadRecord, ZstdError):  # what the loop around it takes
         assert path.exists()

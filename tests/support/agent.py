@@ -116,7 +116,7 @@ class AgentProcess:
     def command(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Another command of the agent on the same configuration, to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "agent", name, "--config", str(self.config), *arguments],
+            [sys.executable, "-m", "agent", name, *arguments, "--config", str(self.config)],
             cwd=REPOSITORY,
             capture_output=True,
             text=True,

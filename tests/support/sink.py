@@ -71,6 +71,9 @@ class Sink:
         self.largest_run = max(self.largest_run, len(records))
         step = self.script.pop(0) if self.script else self.rule_for(records)
         if step.get("hang"):
+            if step.get("store"):
+                for record in records:
+                    self.take(record, "")
             await asyncio.Event().wait()
         if step.get("status", 200) != 200 and not step.get("store"):
             return self.scripted(step, b"")

@@ -1,0 +1,35 @@
+"""Is a collector there, and does it take our key: asked with an empty run, which stores nothing."""
+
+from __future__ import annotations
+
+import msgspec
+
+from agent import retry
+from agent.config import Collector
+from agent.transport import NoReply, Transport
+
+
+async def probe(settings: Collector, tenant_id: str) -> list[tuple[str, str]]:
+    """Each collector's URL, and what is wrong with it; an empty text when nothing is.
+
+    Args:
+        tenant_id: whose the agent's data is, if that is known already.
+    """
+    found = []
+    for url in (settings.url, *settings.urls):
+        transport = Transport(msgspec.structs.replace(settings, url=url, urls=()), connections=1)
+        async with transport.opened():
+            try:
+                reply = await transport.post(b"", {})
+            except NoReply as error:
+                found.append((url, f"{error}; check the URL, the network, and whether a collector runs there"))
+                continue
+        decision = retry.judge(reply.status, reply.headers, reply.body, {}, tenant_id)
+        # A refusal in the collector's own words comes after it has looked at the key.
+        well = isinstance(decision, (retry.Delivered, retry.Split)) or reply.status == 429
+        found.append((url, "" if well else f"{url}: {_reason(decision)}"))
+    return found
+
+
+def _reason(decision: retry.Decision) -> str:
+    return "" if isinstance(decision, retry.Delivered) else decision.reason

@@ -1,0 +1,66 @@
+"""Dead letters on the command line, beside a running agent and without one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.support.agent import AgentProcess, App, arrived, exactly_once
+from tests.support.sink import SinkProcess
+from tests.support.wait import until
+
+
+def refused(agent: AgentProcess, sink: SinkProcess, app: App, count: int) -> list[str]:
+    """Lines that the collector refuses; their event IDs."""
+    sink.rules({"contains": app.name, "refuse": "event_too_large"})
+    app.write(count)
+    until(lambda: agent.status()["counts"].get("rejected_events") == count, "they are refused", told=agent.log)
+    sink.rules()
+    lines = agent.command("dead-letters", "list", "--json")
+    return [json.loads(line)["event_id"] for line in lines.stdout.splitlines()]
+
+
+def test_dead_letters_are_sent_again_with_their_ids(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+    app = App(logs / "app.log")
+    with agent:
+        ids = refused(agent, sink, app, 3)
+        assert len(ids) == 3
+        said = agent.command("dead-letters", "replay", ids[1])
+        assert (said.returncode, said.stdout[:19]) == (0, "1 events will be se")
+        seen = arrived(sink, app.lines[1:2], told=agent)
+        assert seen.texts[app.lines[1]] == [ids[1]]
+        agent.stop()
+        assert agent.command("dead-letters", "replay", "--all").returncode == 0
+        assert agent.command("dead-letters", "list").stdout == ""
+        agent.start()
+        seen = arrived(sink, app.lines, told=agent)
+        exactly_once(seen, app.lines)
+        assert sorted(seen.deliveries) == sorted(ids)
+        until(lambda: not list((agent.state / "quarantine").glob("*.rec")), "nothing is left to send")
+
+
+def test_dead_letters_are_shown_with_their_bytes_and_dropped(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+    app = App(logs / "app.log")
+    with agent:
+        ids = refused(agent, sink, app, 2)
+        shown = agent.command("dead-letters", "show", ids[0])
+        assert app.lines[0] in shown.stdout
+        assert "reason: event_too_large" in shown.stdout
+        assert agent.command("dead-letters", "drop", ids[0]).returncode == 0
+        left = agent.command("dead-letters", "list").stdout.splitlines()
+        assert [line.split("\t")[1] for line in left] == ids[1:]
+
+
+def test_an_id_that_is_not_there_is_said_and_nothing_named_is_nothing_done(
+    agent: AgentProcess, sink: SinkProcess, logs: Path
+) -> None:
+    app = App(logs / "app.log")
+    with agent:
+        refused(agent, sink, app, 1)
+        unknown = agent.command("dead-letters", "drop", "no-such-id")
+        assert unknown.returncode == 1
+        assert "no-such-id: there is no dead letter" in unknown.stderr
+        nothing = agent.command("dead-letters", "drop")
+        assert nothing.returncode == 2
+        assert "or say --all" in nothing.stderr
+        assert len(agent.command("dead-letters", "list").stdout.splitlines()) == 1
