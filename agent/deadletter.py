@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from agent import wire
+from agent import shape, wire
 from agent.codec import decompress
 from agent.disk import Disk
 from agent.spool import Entry
@@ -51,14 +51,14 @@ class DeadLetters:
 def _letters(entry: Entry, outcome: wire.RecordOutcome, tenant_id: str) -> list[dict[str, object]]:
     header = entry.header
     raw = decompress(wire.decode_record(entry.data).payload, header.raw_bytes)
+    events = shape.events_of(header, raw)
     if outcome.outcome == wire.REJECTED:
-        refused = [(at, outcome.reason) for at in _line_offsets(raw, header.base_offset)]
+        refused = [(offset, event, outcome.reason) for offset, event in events]
     else:
-        refused = [(event.offset, event.reason) for event in outcome.exceptions if event.outcome == wire.REJECTED]
+        reasons = {event.offset: event.reason for event in outcome.exceptions if event.outcome == wire.REJECTED}
+        refused = [(offset, event, reasons[offset]) for offset, event in events if offset in reasons]
     letters: list[dict[str, object]] = []
-    for offset, reason in refused:
-        line, end, _ = raw[offset - header.base_offset :].partition(b"\n")
-        line = line.removesuffix(b"\r") if end else line
+    for offset, line, reason in refused:
         letters.append(
             {
                 "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -71,14 +71,6 @@ def _letters(entry: Entry, outcome: wire.RecordOutcome, tenant_id: str) -> list[
             }
         )
     return letters
-
-
-def _line_offsets(raw: bytes, base: int) -> list[int]:
-    offsets, at = [], 0
-    while at < len(raw):
-        offsets.append(base + at)
-        at = (raw.find(b"\n", at) + 1) or len(raw)
-    return offsets
 
 
 class Quarantine:

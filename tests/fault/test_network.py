@@ -33,7 +33,7 @@ NO_ACKS = {
         {
             "status": 503,
             "type": "application/json",
-            "body": json.dumps({"error": {"code": wire.CODE_UNKNOWN_VERSION, "message": "version 3 is not known here"}}),
+            "body": json.dumps({"error": {"code": wire.CODE_UNKNOWN_VERSION, "message": "version 2 is not known here"}}),
         },
         "version 2 is not known here",
     ),
