@@ -11,10 +11,20 @@ from collections.abc import Mapping, Sequence
 
 LOOKED_AT_BYTES = 256
 """How far into an event its severity is looked for."""
+_WORDS = {
+    "debug": (b"trace", b"debug", b"verbose"),
+    "info": (b"info", b"information", b"notice"),
+    "warning": (b"warn", b"warning"),
+    "error": (b"err", b"error", b"severe"),
+    "critical": (b"fatal", b"panic", b"crit", b"critical", b"alert", b"emerg"),
+}
+"""As they are, in capitals, or with a capital first."""
 _SEVERITY = re.compile(
-    rb"\b(?:(?P<debug>trace|debug|verbose)|(?P<info>info|information|notice)|(?P<warning>warn|warning)"
-    rb"|(?P<error>err|error|severe)|(?P<critical>fatal|panic|crit|critical|alert|emerg))\b",
-    re.IGNORECASE,
+    rb"\b(?:%s)\b"
+    % b"|".join(
+        b"(?P<%s>%s)" % (name.encode(), b"|".join(form for word in words for form in (word, word.upper(), word.title())))
+        for name, words in _WORDS.items()
+    )
 )
 SEVERITIES = tuple(_SEVERITY.groupindex)
 
@@ -40,6 +50,10 @@ def kept(
     if include:
         searches = [pattern.search for pattern in include]
         chosen = [n for n in chosen if any(search(events[n]) for search in searches)]
-    if sample:
+    if sample and "info" not in sample:
+        words = [form for severity in sample for word in _WORDS[severity] for form in (word, word.upper(), word.title())]
+        asked = {n for n in chosen if any(map(events[n].__contains__, words))}
+        chosen = [n for n in chosen if n not in asked or zlib.crc32(events[n]) % sample.get(severity_of(events[n]), 1) == 0]
+    elif sample:
         chosen = [n for n in chosen if zlib.crc32(events[n]) % sample.get(severity_of(events[n]), 1) == 0]
     return None if len(chosen) == len(events) else chosen

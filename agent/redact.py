@@ -23,7 +23,6 @@ _LOCAL = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._%+-"
 _DOMAIN = re.compile(rb"@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9-]*[A-Za-z0-9])+")
 _BEARER = re.compile(rb"earer ([A-Za-z0-9._~+/=-]{8,})")
 _IP_TAIL = re.compile(rb"\.\d{1,3}\.\d{1,3}\.\d{1,3}(?!\.?\d)")
-_DIGITS = b"0123456789"
 _SHAPES = bytes(48 if 48 <= byte <= 57 else 45 if byte in b" -" else 0 for byte in range(256))
 _CARD = re.compile(rb"0000(?:-?0){9,15}(?!0)")
 
@@ -41,15 +40,14 @@ def bearers(data: bytes) -> Iterator[Span]:
 
 def ips(data: bytes) -> Iterator[Span]:
     for match in _IP_TAIL.finditer(data):
-        before = data[max(0, match.start() - 4) : match.start()]
-        length = len(before) - len(before.rstrip(_DIGITS))
-        start = match.start() - length
-        if 1 <= length <= 3 and data[start - 1 : start] != b"." and _is_ip(data[start : match.end()]):
-            yield start, match.end()
-
-
-def _is_ip(text: bytes) -> bool:
-    return all(int(part) <= 255 for part in text.split(b"."))
+        dot, end = match.span()
+        start = dot
+        while start and dot - start < 4 and 48 <= data[start - 1] <= 57:
+            start -= 1
+        if not 1 <= dot - start <= 3 or data[start - 1 : start] == b".":
+            continue
+        if max(map(int, data[start:end].split(b"."))) <= 255:
+            yield start, end
 
 
 def cards(data: bytes) -> Iterator[Span]:

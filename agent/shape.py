@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 
 from agent import containers, filters, multiline, redact, wire
-from agent.blocks import MAX_LINE_BYTES
+from agent.blocks import MAX_LINE_BYTES, cut_block
 from agent.config import Redact, Source
 from agent.identity import BODY_AT
 
@@ -47,6 +47,9 @@ class Plan(msgspec.Struct, frozen=True):
     redactions: tuple[tuple[redact.Find, redact.Replace, bool], ...] = ()
     """The last: to be tried on each event alone."""
     max_bytes: int = MAX_LINE_BYTES
+
+    only_looks: bool = False
+    """A block in which no redaction and no long line is found goes as it is."""
 
     @property
     def needs_front(self) -> bool:
@@ -89,6 +92,8 @@ class _Lines(msgspec.Struct):
     streams: list[bytes] | None = None
     clean: list[tuple[int, int]] | None = None
     """Where a record may end; None: at any event."""
+    data: bytes = b""
+    """The lines in one piece, where they are as they lie in the file."""
 
     def upto(self, count: int) -> _Lines:
         """The first events, at most ``count`` where a record may end there, else the next fewer; maybe none."""
@@ -132,6 +137,7 @@ def plan_of(source: Source) -> Plan | None:
             goes_on=re.compile(lines.continuation.encode()).search if lines.continuation else None,
         )
         rule = msgspec.structs.replace(rule, max_lines=lines.max_lines)
+        rule = msgspec.structs.replace(rule, in_block=multiline.in_block(lines.start or lines.continuation) or rule.in_block)
     plan = Plan(
         "" if source.encoding == "utf-8" else source.encoding,
         source.container,
@@ -143,7 +149,10 @@ def plan_of(source: Source) -> Plan | None:
         tuple(_redactions(source.redact)),
         source.max_line_bytes,
     )
-    return None if plan == Plan() else plan
+    if plan == Plan():
+        return None
+    looks = not (plan.encoding or plan.container or plan.rule or plan.include or plan.exclude or plan.sample)
+    return msgspec.structs.replace(plan, only_looks=looks and not any(alone for _, _, alone in plan.redactions))
 
 
 def _redactions(wanted: Redact) -> Iterator[tuple[redact.Find, redact.Replace, bool]]:
@@ -170,6 +179,9 @@ def apply(
     Returns:
         None when no event is complete yet. Any byte string is valid input; nothing is raised for content.
     """
+    untouched = _untouched(plan, block, offset, final=final)
+    if untouched is not None:
+        return untouched
     full = len(block) > MAX_LINE_BYTES
     lines = _physical(plan, block, offset, final=final, full=full, front=front)
     if lines is None:
@@ -188,6 +200,31 @@ def apply(
     if len(lines.texts) > wire.MAX_SHAPED_EVENTS:
         lines = lines.upto(wire.MAX_SHAPED_EVENTS)
     return _packed(plan, lines, reproducible=not (waited and lines.end == whole), block=block)
+
+
+def _untouched(plan: Plan, block: bytes, offset: int, *, final: bool) -> Shaped | None:
+    """The lines as they lie there, where it is seen without taking them apart that nothing is to be done to them."""
+    if not plan.only_looks or b"\r\n" in block:
+        return None
+    found = cut_block(block, 0, len(block), offset, final=final)
+    if found is None:
+        return None
+    data = block[: found.length]
+    if _has_longer(data, plan.max_bytes):
+        return None
+    if any(next(find(data), None) for find, _, _ in plan.redactions):
+        return None
+    return Shaped(found.length, 0, found.events, data, found.partial, True, None)
+
+
+def _has_longer(data: bytes, length: int) -> bool:
+    """Whether a line is longer, seen by leaps of that length."""
+    at = 0
+    while len(data) - at > length:
+        at = data.rfind(b"\n", at, at + length + 1) + 1
+        if not at:
+            return True
+    return False
 
 
 def _physical(plan: Plan, block: bytes, offset: int, *, final: bool, full: bool, front: bytes) -> _Lines | None:
@@ -226,7 +263,7 @@ def _physical(plan: Plan, block: bytes, offset: int, *, final: bool, full: bool,
         moved = True
     if skip and starts:
         moved = True
-    return _Lines(texts, starts, end, moved, partial)
+    return _Lines(texts, starts, end, moved, partial, data=b"" if moved else data)
 
 
 def _wide(data: bytes, encoding: str) -> tuple[list[bytes], list[int]]:
@@ -259,7 +296,7 @@ def _unwrapped(plan: Plan, lines: _Lines, *, end_all: bool) -> _Lines | None:
 
 def _joined(rule: multiline.Rule, lines: _Lines, *, end_all: bool, force: bool) -> tuple[_Lines | None, bool]:
     """Events of one or more lines; and whether the last one was ended by nothing but ``end_all``."""
-    firsts = multiline.firsts(rule, lines.texts, lines.streams)
+    firsts = multiline.firsts(rule, lines.texts, lines.streams, (lines.data, lines.starts) if lines.data else None)
     if not firsts:
         return lines, False
     ended = len(lines.texts) - firsts[-1] >= rule.max_lines
@@ -271,6 +308,8 @@ def _joined(rule: multiline.Rule, lines: _Lines, *, end_all: bool, force: bool) 
             lines, ended = rest, True
         elif not force:
             return None, False
+    if count == len(lines.texts):
+        return lines, not ended
     places = [*firsts[:count], len(lines.texts)]
     texts = lines.texts
     groups = list(pairwise(places))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import shape, wire
+from agent import multiline, shape, wire
 from agent.blocks import BLOCK_BYTES, MAX_LINE_BYTES
 from agent.config import Multiline, Redact, Source
 from agent.identity import BODY_AT
@@ -258,3 +258,24 @@ def test_a_sample_is_decided_by_the_bytes_and_keeps_about_one_in_so_many() -> No
     assert kept == texts_of(sampling, content)
     assert sum(text.startswith(b"ERROR") for text in kept) == 2000
     assert 120 < sum(text.startswith(b"DEBUG") for text in kept) < 280
+
+
+RULES = [*multiline.PRESETS, r"^\d{4}-\d\d", r"^[a-z ]+x?"]
+
+
+@pytest.mark.parametrize("name", RULES)
+@settings(max_examples=100, deadline=None)
+@given(lines=pieces.map(lambda found: [line for line in found if b"\n" not in line] + [b"2026-01 x", b"  y", b"Aa.BException"]))
+def test_a_rule_finds_the_same_in_a_block_as_line_by_line(name: str, lines: list[bytes]) -> None:
+    settings = Multiline(name) if name in multiline.PRESETS else Multiline(start=name)  # type: ignore[arg-type]
+    rule = plan(multiline=settings).rule
+    assert rule is not None
+    assert rule.in_block is not None
+    starts = [sum(len(line) + 1 for line in lines[:n]) for n in range(len(lines))]
+    in_block = multiline.firsts(rule, lines, None, (b"\n".join(lines) + b"\n", starts))
+    assert in_block == multiline.firsts(rule, lines)
+
+
+@pytest.mark.parametrize("pattern", ["x", r"^\s", r"^[^a]", r"^a$", "^(?=a)", r"^\W"])
+def test_a_pattern_that_could_see_beyond_its_line_is_tried_line_by_line(pattern: str) -> None:
+    assert multiline.in_block(pattern) is None
