@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from agent import config as configs
-from agent import discover, explain, letters, logs, naming, probe, scope, service, status
+from agent import discover, explain, letters, logs, naming, probe, scope, service, shape, status
 from agent.config import Config
 from agent.errors import AgentError, ConfigError
 from agent.identity import FileState
@@ -220,9 +220,9 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _ids(options: argparse.Namespace) -> int:
     path: Path = options.file.absolute()
-    found_scope, source, state = _naming(options, path)
+    found_scope, source, state, plan = _naming(options, path)
     try:
-        for event in naming.events(path, scope=found_scope, source=source, state=state):
+        for event in naming.events(path, scope=found_scope, source=source, state=state, plan=plan):
             shown = event.event[:SHOWN_BYTES].decode("utf-8", "replace")
             if options.json:
                 _print_json({"offset": event.offset, "external_id": event.external_id, "text": shown})
@@ -236,10 +236,10 @@ def _ids(options: argparse.Namespace) -> int:
     return OK
 
 
-def _naming(options: argparse.Namespace, path: Path) -> tuple[str, str, FileState | None]:
-    """Scope, source and known state for a file: from the options, else the configuration and the agent's state."""
+def _naming(options: argparse.Namespace, path: Path) -> tuple[str, str, FileState | None, shape.Plan | None]:
+    """Scope, source, known state and transforms for a file: from the options, else the configuration and the agent's state."""
     if options.scope and options.source:
-        return options.scope, options.source, None
+        return options.scope, options.source, None, None
     config = configs.load(options.config)
     kept = _kept_state(config)
     recorded = kept.recovery.scope if kept else ""
@@ -249,7 +249,8 @@ def _naming(options: argparse.Namespace, path: Path) -> tuple[str, str, FileStat
         state = naming.known_as(path, source, kept.recovery.states.values()) if kept and not options.scope else None
     except OSError:
         state = None  # said when the file is read
-    return options.scope or scope.resolve(recorded, config.scope, os.environ).value, source, state
+    plan = next((shape.plan_of(known) for known in config.sources if known.name == source), None)
+    return options.scope or scope.resolve(recorded, config.scope, os.environ).value, source, state, plan
 
 
 def _print_json(value: object) -> None:

@@ -7,6 +7,7 @@ before anything is opened. ``api_key_file`` is read at load.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,6 +25,9 @@ DIRECT = "direct"
 _TOO_LONG = f"a collector takes at most {wire.MAX_TEXT_BYTES}; shorten it"
 MEMORY_PER_RUN = 6
 """A run in flight takes its bytes, the request body, and the answer with some room to spare."""
+
+MIN_KEY_CHARS = 16
+"""Of a key for hashes: a shorter one can be guessed."""
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
 Bytes = Annotated[int, msgspec.Meta(ge=1024)]
@@ -60,6 +64,30 @@ class Fields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     message: tuple[str, ...] = wire.Fields().message
 
 
+class Multiline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which lines are one event: a preset, or one of the two patterns; none of them: each line is."""
+
+    preset: Literal["", "python", "java", "go", "dotnet", "ruby"] = ""
+    start: str = ""
+    """A line in which this is found begins an event."""
+    continuation: str = ""
+    """A line in which this is found goes on with the event before it."""
+    timeout_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 5.0
+    """After so long without a new line the last event counts as complete."""
+    max_lines: Annotated[int, msgspec.Meta(ge=2, le=100_000)] = 500
+
+
+class Redact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is replaced before it is written anywhere."""
+
+    presets: tuple[Literal["email", "card", "bearer", "ip"], ...] = ()
+    patterns: dict[str, str] = {}
+    """By the name that stands there instead; with a group, only what the first group matches."""
+    action: Literal["mask", "hash"] = "mask"
+    key: str = ""
+    """For ``hash``: without it nobody can try values against the hashes."""
+
+
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Name
     """Part of every event's ID: renaming a source is fine while the state is kept, and means new IDs without it."""
@@ -70,6 +98,16 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Literal["raw", "json"] = "raw"
     fields: Fields = Fields()
     labels: dict[str, str] = {}
+    encoding: str = "utf-8"
+    container: Literal["", "cri", "docker"] = ""
+    multiline: Multiline = Multiline()
+    include_lines: tuple[str, ...] = ()
+    """Patterns; only events in which one of them is found are sent. Empty: all."""
+    exclude_lines: tuple[str, ...] = ()
+    sample: dict[Literal["debug", "info", "warning", "error", "critical"], Annotated[int, msgspec.Meta(ge=1)]] = {}
+    """Of events with this severity one in so many is sent."""
+    redact: Redact = Redact()
+    max_line_bytes: Annotated[int, msgspec.Meta(ge=1024, le=MIB)] = MIB
 
 
 class SpoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -158,6 +196,8 @@ def _rules(config: Config) -> Iterator[str]:
         for pattern in (*source.include, *source.exclude):
             if not pattern.startswith("/"):
                 yield f"sources[{n}]: {pattern!r} is not absolute; write the whole path, the agent's own folder may change"
+        for fault in _shape_rules(source):
+            yield f"sources[{n}].{fault}"
     yield from _refused_texts(config)
     yield from _url_faults("collector.url", config.collector.url, "http://collector:8080")
     for n, text in enumerate(config.collector.urls):
@@ -205,3 +245,38 @@ def _refused_texts(config: Config) -> Iterator[str]:
     for place, text in texts.items():
         if (length := len(text.encode())) > wire.MAX_TEXT_BYTES:
             yield f"{place}: has {length} bytes, {_TOO_LONG}"
+
+
+def _shape_rules(source: Source) -> Iterator[str]:
+    """What can be wrong with how a source's lines are to be transformed."""
+    patterns = {"include_lines": source.include_lines, "exclude_lines": source.exclude_lines}
+    lines, redact = source.multiline, source.redact
+    if sum(map(bool, (lines.preset, lines.start, lines.continuation))) > 1:
+        yield "multiline: give one of preset, start and continuation"
+    patterns |= {"multiline.start": (lines.start,), "multiline.continuation": (lines.continuation,)}
+    patterns |= {f"redact.patterns.{name}": (text,) for name, text in redact.patterns.items()}
+    if redact.action == "hash" and len(redact.key) < MIN_KEY_CHARS:
+        yield f"redact.key: has {len(redact.key)} characters; hash needs a secret of at least {MIN_KEY_CHARS}"
+    for name, texts in patterns.items():
+        for text in texts:
+            try:
+                re.compile(text.encode())
+            except re.error as error:
+                yield f"{name}: {text!r} is no regular expression: {error}"
+    if not _can_be_read(source.encoding):
+        yield (
+            f"encoding: {source.encoding!r} is not one that can be read line by line; utf-8, utf-16, utf-16-le, utf-16-be, "
+            "latin-1, the windows-125x and the usual ones of East Asia can"
+        )
+
+
+def _can_be_read(encoding: str) -> bool:
+    """Whether a newline is one byte 10, in any state, or the encoding is one that `agent.shape` knows besides."""
+    if encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        return True
+    try:
+        return "a\n".encode(encoding) == b"a\n" and not encoding.lower().replace("-", "_").startswith(
+            ("iso2022", "iso_2022", "hz", "utf_7", "utf7")
+        )
+    except (LookupError, UnicodeError):
+        return False

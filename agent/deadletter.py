@@ -14,10 +14,8 @@ import base64
 import contextlib
 import errno
 import fcntl
-import itertools
 import logging
 import os
-import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from agent import crash, wire
+from agent import crash, shape, wire
 from agent.codec import decompress
 from agent.disk import Disk
 from agent.spool import Entry
@@ -131,7 +129,7 @@ _decode_letter = msgspec.json.Decoder(dict[str, Any]).decode
 def _letters(entry: Entry, outcome: wire.RecordOutcome, tenant_id: str) -> list[dict[str, object]]:
     header = entry.header
     raw = decompress(wire.decode_record(entry.data).payload, header.raw_bytes)
-    events = dict(_events(raw, header))
+    events = dict(shape.events_of(header, raw))
     if outcome.outcome == wire.REJECTED:
         refused = [(at, outcome.reason) for at in events]
     else:
@@ -160,22 +158,6 @@ def _letters(entry: Entry, outcome: wire.RecordOutcome, tenant_id: str) -> list[
             }
         )
     return letters
-
-
-def _events(raw: bytes, header: wire.Header) -> Iterator[tuple[int, bytes]]:
-    """Offset and bytes of each event, without its line end."""
-    given: tuple[int, ...] = ()
-    if header.offsets:
-        packed = decompress(header.offsets, 4 * max(0, header.events))
-        given = struct.unpack(f"<{len(packed) // 4}I", packed[: len(packed) // 4 * 4])
-    at = 0
-    for number in itertools.count():
-        if at >= len(raw):
-            return
-        end = raw.find(b"\n", at)
-        line = raw[at:] if end < 0 else raw[at:end].removesuffix(b"\r")
-        yield header.base_offset + (given[number] if number < len(given) else at), line
-        at = len(raw) if end < 0 else end + 1
 
 
 class Quarantine:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from agent import identity, wire
+from agent import identity, shape, wire
 from agent.blocks import BLOCK_BYTES, cut_block
 from agent.identity import BODY_AT, FileState
 from agent.tail import FRONT_BYTES
@@ -20,7 +20,9 @@ class NamedEvent(NamedTuple):
     event: bytes
 
 
-def events(path: Path, *, scope: str, source: str, state: FileState | None = None) -> Iterator[NamedEvent]:
+def events(
+    path: Path, *, scope: str, source: str, state: FileState | None = None, plan: shape.Plan | None = None
+) -> Iterator[NamedEvent]:
     """Every complete line of a file, and the last one without its newline if the agent has finished with the file.
 
     Args:
@@ -28,6 +30,7 @@ def events(path: Path, *, scope: str, source: str, state: FileState | None = Non
         scope: as the agent resolves it.
         source: name of the source in the agent's configuration.
         state: what a running agent's state says of the file, if it knows it: its tag tells it from look-alikes.
+        plan: what the source's settings make of its lines; events that a timeout ended are not known here.
 
     Raises:
         OSError: the file cannot be read.
@@ -42,6 +45,10 @@ def events(path: Path, *, scope: str, source: str, state: FileState | None = Non
         head_id = state.head_id if state else identity.file_id(scope, source, head, 0)
         body_id = (state and state.body_id) or identity.file_id(scope, source, body or b"", 0)
         final = state is not None and state.finished
+        if plan is not None:
+            for file_id, offset, event in _shaped(file, plan, (head_id, body_id), final=final):
+                yield NamedEvent(offset, wire.event_id(file_id, offset, event), event)
+            return
         for offset, block in _blocks(file, final=final):
             yield from _lines(block, offset, head_id if offset < BODY_AT else body_id)
 
@@ -76,6 +83,22 @@ def _blocks(file: BinaryIO, *, final: bool) -> Iterator[tuple[int, bytes]]:
             return
         yield offset, buf[: cut.length]
         offset += cut.length
+
+
+def _shaped(file: BinaryIO, plan: shape.Plan, ids: tuple[str, str], *, final: bool) -> Iterator[tuple[str, int, bytes]]:
+    file.seek(0)
+    front = file.read(2)
+    offset = 0
+    while True:
+        file.seek(offset)
+        block = file.read(BLOCK_BYTES)
+        shaped = shape.apply(plan, block, offset, final=final and len(block) < BLOCK_BYTES, front=front)
+        if shaped is None:
+            return
+        header = shaped.header(wire.Header(wire.DATA, "", file_id=ids[offset >= BODY_AT], base_offset=offset))
+        for at, event in shape.events_of(header, shaped.payload):
+            yield header.file_id, at, event
+        offset += shaped.length
 
 
 def _lines(block: bytes, offset: int, file_id: str) -> Iterator[NamedEvent]:

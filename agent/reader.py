@@ -24,8 +24,8 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from agent import crash, discover, identity, wire
-from agent.blocks import BLOCK_BYTES, cut_block
+from agent import crash, discover, identity, shape, wire
+from agent.blocks import BLOCK_BYTES, Cut, cut_block
 from agent.catalog import Catalog, Lost, Origins
 from agent.codec import compress
 from agent.config import Config, Source
@@ -50,6 +50,8 @@ WALK_COST_FACTOR = 20
 """A walk of many files that notices trigger is not repeated before this many times its own duration has passed."""
 RECORD_ROOM = 64 << 10
 """What a record may take beyond its lines: header, checkpoint, and what incompressible data grows by."""
+SHAPED_GROWTH = 3
+"""What transforms may make of a block at most: a wide encoding grows by half, and offsets and times come along."""
 TOLD_BYTES = 3 << 20
 TOLD_AFTER_S = 0.02
 """While there is much to read the shipper is told once for so many bytes, or after so long: about a request's worth, and a
@@ -78,6 +80,9 @@ class Reader:
         self._on_append = on_append
         self._tenant_id = tenant_id
         self._sources = {source.name: source for source in config.sources}
+        self._plans = {source.name: shape.plan_of(source) for source in config.sources}
+        self._unfinished: dict[tuple[int, int], Tail] = {}
+        """Files whose last event may go on."""
         self._globs = [discover.Globs(source.name, source.include, source.exclude) for source in config.sources]
         recovery = spool.recovery
         self.catalog = Catalog(
@@ -159,6 +164,8 @@ class Reader:
             until = min(until, self._walk_after_s)
         for tail in self._due.values():
             until = min(until, tail.read_s + self._config.flush_interval_s)
+        for tail in self._unfinished.values():
+            until = min(until, tail.grew_s + self._timeout_s(tail))
         longest = self._config.flush_interval_s if self._watcher.blind else 1.0
         return min(max(until - now_s, 0.0), longest)
 
@@ -256,6 +263,8 @@ class Reader:
         """A block of each file that is due, in turn, for as long as one flush interval."""
         now_s = time.monotonic()
         end_s = now_s + self._config.flush_interval_s
+        for tail in [tail for tail in self._unfinished.values() if self._is_ended(tail, end_s)]:
+            self._due[tail.inode] = self._unfinished.pop(tail.inode)
         if not self._due:
             self.blocked = False
         self._more = bool(self._due) and now_s >= self._storage_retry_s
@@ -316,7 +325,8 @@ class Reader:
             if size > state.size and (not state.recent or tail.holds(*state.recent[-1])):
                 state.size = size  # seen: should it be cut away before it is due, it is known to be lost
             return False
-        if not self._has_room(min(size - state.offset, BLOCK_BYTES) + RECORD_ROOM):
+        growth = 1 if self._plans[tail.source] is None else SHAPED_GROWTH
+        if not self._has_room(min(size - state.offset, BLOCK_BYTES) * growth + RECORD_ROOM):
             if now_s - self._full_said_s >= REPEAT_S:
                 log.warning("the spool is full (%d bytes): reading waits for acks", self._spool.size_bytes)
                 self._full_said_s = now_s
@@ -370,17 +380,44 @@ class Reader:
             self._changed(tail, again=True)
             return False
         state.size = max(size, window_at + end)
-        cut = cut_block(self._buffer, start, end, state.offset, final=final)
+        plan, shaped = self._plans[tail.source], None
+        if plan is None:
+            cut = cut_block(self._buffer, start, end, state.offset, final=final)
+        else:
+            front = tail.front(2) if plan.needs_front else b""
+            flush = window_at + end == size and self._is_ended(tail, now_s)
+            shaped = shape.apply(plan, bytes(view[start:end]), state.offset, final=final, flush=flush, front=front)
+            cut = None if shaped is None else Cut(shaped.length, shaped.events, shaped.partial)
         if cut is None:
             self._due.pop(tail.inode, None)
+            if plan is not None and plan.rule is not None:
+                self._unfinished[tail.inode] = tail
             return False
-        self._append(tail, state, view[: start + cut.length], start, window_at, cut.events, partial=cut.partial)
+        self._append(tail, state, view[: start + cut.length], start, window_at, cut.events, partial=cut.partial, shaped=shaped)
         tail.read_s = now_s
         tail.grew_s = now_s
         return True
 
+    def _timeout_s(self, tail: Tail) -> float:
+        plan = self._plans[tail.source]
+        return plan.timeout_s if plan is not None else 0.0
+
+    def _is_ended(self, tail: Tail, now_s: float) -> bool:
+        """Whether the last event of a file counts as complete, because nothing came for so long."""
+        timeout_s = self._timeout_s(tail)
+        return timeout_s > 0 and now_s - tail.grew_s >= timeout_s
+
     def _append(
-        self, tail: Tail, state: FileState, window: memoryview, start: int, window_at: int, events: int, *, partial: bool
+        self,
+        tail: Tail,
+        state: FileState,
+        window: memoryview,
+        start: int,
+        window_at: int,
+        events: int,
+        *,
+        partial: bool,
+        shaped: shape.Shaped | None,
     ) -> None:
         source = self._sources[tail.source]
         offset, to = state.offset, window_at + len(window)
@@ -388,7 +425,7 @@ class Reader:
         identity.advance(change, window, window_at, to)
         if not window_at and to >= BODY_AT:  # known from now on, also if nothing is ever appended
             change.body_id = identity.file_id(self._scope, tail.source, bytes(window[:BODY_AT]), 0)
-        reproducible = not (partial or (state.tag and offset < BODY_AT))
+        reproducible = not (partial or (state.tag and offset < BODY_AT)) and (shaped is None or shaped.reproducible)
         flags = wire.REPLAY * (offset < state.replay_until) | wire.REPRODUCIBLE * reproducible | wire.PARTIAL * partial
         header = wire.Header(
             wire.DATA,
@@ -412,7 +449,9 @@ class Reader:
             fields=_fields(source),
             checkpoint=encode_checkpoint(Checkpoint(change, tail.replaces)),
         )
-        self._spool.append(wire.encode_record(header, compress(window[start:])))
+        if shaped is not None:
+            header = shaped.header(header)
+        self._spool.append(wire.encode_record(header, compress(window[start:] if shaped is None else shaped.payload)))
         self._storage.over()
         tail.replaces = ""
         tail.state = self.catalog.states[state.origin] = merge(state, change)

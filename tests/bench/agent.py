@@ -17,7 +17,10 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from agent.config import Config, SpoolConfig
+from agent import shape
+from agent.blocks import BLOCK_BYTES
+from agent.codec import compress
+from agent.config import Config, Multiline, Redact, Source, SpoolConfig
 from tests.bench import measure
 from tests.bench.accesslog import access_log
 from tests.bench.load import Load
@@ -25,6 +28,17 @@ from tests.bench.measure import MB
 from tests.support.agent import AgentProcess
 
 DEADLINE_S = 300.0
+SHAPED_MB = 32.0
+SHAPES: dict[str, dict[str, Any]] = {
+    "multiline_java": {"multiline": Multiline("java")},
+    "multiline_start": {"multiline": Multiline(start=r"^\d")},
+    "redact_email_bearer": {"redact": Redact(("email", "bearer"))},
+    "redact_card": {"redact": Redact(("card",))},
+    "redact_ip_in_every_line": {"redact": Redact(("ip",))},
+    "exclude_lines": {"exclude_lines": ("nothing like this",)},
+    "max_line_bytes": {"max_line_bytes": 4096},
+    "sample_debug": {"sample": {"debug": 10}},
+}
 IDLE_FILES = 100
 LOOK_S = 0.002
 
@@ -37,6 +51,23 @@ def run(folder: Path, load: Load) -> Iterator[dict[str, Any]]:
         yield shipping(Path(work) / "ship", path, load, start_cpu_s)
         yield single_lines(Path(work) / "lines", load)
         yield idle(Path(work) / "idle", load)
+    yield transforms(path)
+
+
+def transforms(path: Path) -> dict[str, Any]:
+    """MB per CPU second of each transform with the compression behind it, on at most `SHAPED_MB` of the log."""
+    with path.open("rb") as file:
+        data = file.read(int(SHAPED_MB * MB))
+    found: dict[str, Any] = {"benchmark": "agent.shape", "input_mb": round(len(data) / MB, 1)}
+    for name, settings in SHAPES.items():
+        plan = shape.plan_of(Source("bench", ("/",), **settings))
+        assert plan is not None
+        offset, began_s = 0, time.process_time()
+        while (shaped := shape.apply(plan, data[offset : offset + BLOCK_BYTES], offset)) is not None:
+            compress(shaped.payload)
+            offset += shaped.length
+        found[name] = round(offset / MB / max(time.process_time() - began_s, 1e-6), 1)
+    return found
 
 
 def started(folder: Path, load: Load) -> float:

@@ -12,6 +12,7 @@ import pytest
 from agent.codec import compress
 from tests.bench import __main__ as bench
 from tests.bench.accesslog import access_lines, access_log, json_lines
+from tests.bench.agent import SHAPES
 from tests.bench.measure import MB, percentiles_ms
 
 pytestmark = pytest.mark.timeout(300)
@@ -42,6 +43,7 @@ EXPECTED = {
         "agent.ship": SHIP,
         "agent.line": LINE,
         "agent.idle": {"files", "watched_s", "cpu_percent", "memory_mb", "peak_memory_mb"},
+        "agent.shape": {"input_mb", *SHAPES},
     },
     "api": {
         "api.batch": API,

@@ -249,7 +249,7 @@ def test_older_agent_on_a_newer_spool(agent: AgentProcess, sink: SinkProcess, lo
     agent.start()
     arrived(sink, app.write(10), told=agent)
     assert agent.stop() == 0
-    prefix = b"PSR\x02" + (3).to_bytes(4, "little") + bytes(4)
+    prefix = b"PSR" + bytes([wire.VERSIONS[-1] + 1]) + (3).to_bytes(4, "little") + bytes(4)
     path = segments(agent.state / "spool")[-1]
     path.write_bytes(path.read_bytes() + prefix + zlib.crc32(prefix + b"new").to_bytes(4, "little") + b"new")
     before = {path.name: path.read_bytes() for path in segments(agent.state / "spool")}

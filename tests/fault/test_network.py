@@ -31,7 +31,7 @@ NO_ACKS = {
             "type": "application/json",
             "body": json.dumps({"error": {"code": wire.CODE_UNKNOWN_VERSION, "message": "version 3 is not known here"}}),
         },
-        "version 2 is not known here",
+        "version 3 is not known here",
     ),
     "server_error": ({"status": 500}, "HTTP 500"),
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agent import wire
+from agent import shape, wire
 from agent.codec import decompress
 from agent.config import Config, Source
 from agent.ledger import Ledger
@@ -84,10 +84,8 @@ def lines_of(records: Iterator[wire.Record]) -> dict[str, set[str]]:
         header = record.header
         if header.kind != wire.DATA:
             continue
-        at = header.base_offset
-        for line in decompress(record.payload, header.raw_bytes).split(b"\n")[:-1]:
-            found.setdefault(line.decode(), set()).add(wire.event_id(header.file_id, at, line))
-            at += len(line) + 1
+        for at, event in shape.events_of(header, decompress(record.payload, header.raw_bytes)):
+            found.setdefault(event.decode(), set()).add(wire.event_id(header.file_id, at, event))
     return found
 
 

@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import web
 
-from agent import wire
+from agent import shape, wire
 from agent.codec import decompress
 
 TENANT = "tenant-of-the-sink"
@@ -140,17 +140,16 @@ class Sink:
         header = record.header
         raw = decompress(record.payload, header.raw_bytes)
         self.bytes += len(raw)
-        lines = raw.split(b"\n")
-        if not header.flags & wire.PARTIAL and lines.pop():
+        events = list(shape.events_of(header, raw))
+        plain = not isinstance(header, wire.ShapedHeader)
+        if plain and raw and not header.flags & wire.PARTIAL and not raw.endswith(b"\n"):
             self.faults.append(f"{header.record_id}: ends without a newline and is not flagged partial")
-        if (len(raw), len(lines)) != (header.raw_bytes, header.events):
-            self.faults.append(f"{header.record_id}: holds {len(raw)} bytes and {len(lines)} events, the header differs")
-        at = header.base_offset
-        for line in lines:
-            name = wire.event_id(header.file_id, at, line.removesuffix(b"\r"))
+        if (len(raw), len(events)) != (header.raw_bytes, header.events):
+            self.faults.append(f"{header.record_id}: holds {len(raw)} bytes and {len(events)} events, the header differs")
+        for at, event in events:
+            name = wire.event_id(header.file_id, at, event)
             self.deliveries[name] = self.deliveries.get(name, 0) + 1
-            self.texts.setdefault(line.decode("utf-8", "replace"), set()).add(name)
-            at += len(line) + 1
+            self.texts.setdefault(event.decode("utf-8", "replace"), set()).add(name)
 
     async def set_script(self, request: web.Request) -> web.Response:
         self.script = await request.json()

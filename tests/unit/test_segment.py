@@ -50,8 +50,8 @@ def recovered(*segments: bytes) -> Recovery:
 
 
 def newer(payload: bytes = b"") -> bytes:
-    """An undamaged record of version 2, of which nothing but the prefix is known."""
-    prefix = b"PSR\x02" + (4).to_bytes(4, "little") + len(payload).to_bytes(4, "little")
+    """An undamaged record of a newer version, of which nothing but the prefix is known."""
+    prefix = b"PSR" + bytes([wire.VERSIONS[-1] + 1]) + (4).to_bytes(4, "little") + len(payload).to_bytes(4, "little")
     return prefix + zlib.crc32(prefix + b"head" + payload).to_bytes(4, "little") + b"head" + payload
 
 
@@ -124,7 +124,7 @@ def test_any_bytes_are_records_and_damage_without_a_hole_between(parts: list[byt
 
 @pytest.mark.parametrize("payload", [b"", b"x" * 5000], ids=["small", "large"])
 def test_a_record_of_a_newer_program_is_never_taken_for_damage(payload: bytes) -> None:
-    with pytest.raises(wire.UnknownVersion, match="version 2"):
+    with pytest.raises(wire.UnknownVersion, match="version 3"):
         list(scan(head() + newer(payload)))
 
 

@@ -1,0 +1,59 @@
+"""Which events are sent: by pattern, and a sample by severity. Pure; what is left out on purpose is no loss.
+
+A sample is decided by the event's own bytes, never by chance: an event that is read again is left out again.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+
+LOOKED_AT_BYTES = 256
+"""How far into an event its severity is looked for."""
+_WORDS = {
+    "debug": (b"trace", b"debug", b"verbose"),
+    "info": (b"info", b"information", b"notice"),
+    "warning": (b"warn", b"warning"),
+    "error": (b"err", b"error", b"severe"),
+    "critical": (b"fatal", b"panic", b"crit", b"critical", b"alert", b"emerg"),
+}
+"""As they are, in capitals, or with a capital first."""
+_SEVERITY = re.compile(
+    rb"\b(?:%s)\b"
+    % b"|".join(
+        b"(?P<%s>%s)" % (name.encode(), b"|".join(form for word in words for form in (word, word.upper(), word.title())))
+        for name, words in _WORDS.items()
+    )
+)
+SEVERITIES = tuple(_SEVERITY.groupindex)
+
+
+def severity_of(event: bytes) -> str:
+    """The first word near the event's start that names one; ``info`` where none does."""
+    found = _SEVERITY.search(event, 0, LOOKED_AT_BYTES)
+    return (found.lastgroup if found else None) or "info"
+
+
+def kept(
+    events: Sequence[bytes],
+    *,
+    include: Sequence[re.Pattern[bytes]],
+    exclude: Sequence[re.Pattern[bytes]],
+    sample: Mapping[str, int],
+) -> list[int] | None:
+    """Positions of the events to send; None: all of them."""
+    chosen = list(range(len(events)))
+    for pattern in exclude:
+        search = pattern.search
+        chosen = [n for n in chosen if not search(events[n])]
+    if include:
+        searches = [pattern.search for pattern in include]
+        chosen = [n for n in chosen if any(search(events[n]) for search in searches)]
+    if sample and "info" not in sample:
+        words = [form for severity in sample for word in _WORDS[severity] for form in (word, word.upper(), word.title())]
+        asked = {n for n in chosen if any(map(events[n].__contains__, words))}
+        chosen = [n for n in chosen if n not in asked or zlib.crc32(events[n]) % sample.get(severity_of(events[n]), 1) == 0]
+    elif sample:
+        chosen = [n for n in chosen if zlib.crc32(events[n]) % sample.get(severity_of(events[n]), 1) == 0]
+    return None if len(chosen) == len(events) else chosen

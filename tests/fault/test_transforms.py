@@ -1,0 +1,108 @@
+"""Every transform in a real agent, killed in the middle: each event arrives once, with the ID that `ids` gives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.agent import AgentProcess
+from tests.support.sink import SinkProcess
+from tests.support.wait import until
+
+FIRST, LATER, LAST = range(3000), range(3000, 5000), range(5000, 5003)
+
+
+def line(n: int) -> str:
+    return f"2026-11-23 12:00:00 INFO request {n} of 10.0.{n % 250}.1"
+
+
+def traced(n: int) -> str:
+    return f"{line(n)}\n  at a.B.c(B.java:{n})\n  at d"
+
+
+CASES: dict[str, tuple[dict[str, Any], Any, Any]] = {
+    "multiline": ({"multiline": {"preset": "java"}}, lambda n: traced(n) + "\n", traced),
+    "redact": (
+        {"redact": {"presets": ["ip"]}},
+        lambda n: line(n) + "\r\n",
+        lambda n: f"2026-11-23 12:00:00 INFO request {n} of [ip]",
+    ),
+    "filters": (
+        {"exclude_lines": ["noise"], "sample": {"debug": 2}},
+        lambda n: f"noise {n}\n{line(n)}\n",
+        line,
+    ),
+    "cri": (
+        {"container": "cri", "multiline": {"preset": "java"}},
+        lambda n: f"2026-11-23T12:00:00.1Z stdout P {line(n)[:30]}\n2026-11-23T12:00:00.2Z stdout F {line(n)[30:]}\n",
+        line,
+    ),
+    "docker": (
+        {"container": "docker"},
+        lambda n: json.dumps({"log": line(n) + "\n", "stream": "stderr", "time": "2026-11-23T12:00:00Z"}) + "\n",
+        line,
+    ),
+    "utf-16": ({"encoding": "utf-16"}, lambda n: line(n) + " ü\r\n", lambda n: line(n) + " ü"),
+    "long lines": (
+        {"max_line_bytes": 1024},
+        lambda n: line(n) + " " + "x" * (2000 * (n % 50 == 0)) + "\n",
+        lambda n: (line(n) + " " + "x" * (2000 * (n % 50 == 0)))[:1024],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_agent_killed_amid_a_transform_ships_every_event_once(
+    name: str, agent: AgentProcess, sink: SinkProcess, logs: Path
+) -> None:
+    settings, written, expected = CASES[name]
+    encoding = "utf-16-le" if "encoding" in settings else "utf-8"
+    path = logs / "app.log"
+    agent.configure(sources=[{"name": "app", "include": [str(path)], **settings}])
+    path.write_bytes(("\ufeff" * (encoding != "utf-8") + "".join(map(written, FIRST))).encode(encoding))
+
+    def write(numbers: range) -> None:
+        with path.open("ab") as file:
+            file.write("".join(map(written, numbers)).encode(encoding))
+
+    def has(number: int) -> None:
+        until(lambda: expected(number) in sink.seen().texts, f"event {number} is there", told=agent.log)
+
+    agent.start()
+    has(FIRST[-2])
+    write(LATER)
+    agent.kill()
+    agent.start()
+    has(LATER[-2])
+    agent.kill()
+    write(LAST)
+    agent.start()
+    has(LAST[-2])
+    seen = sink.seen()
+    wanted = {expected(number) for number in range(LAST[-1])}
+    found = {text: ids for text, ids in seen.texts.items() if text != expected(LAST[-1])}
+    assert set(found) == wanted
+    assert all(len(ids) == 1 for ids in found.values())
+    answered = agent.command("ids", "--json", str(path))
+    named = [json.loads(said) for said in answered.stdout.splitlines()]
+    assert {said["external_id"] for said in named} | set(seen.texts.get(expected(LAST[-1]), ())) == set(seen.deliveries)
+
+
+def test_the_last_event_of_a_quiet_file_leaves_after_the_timeout(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+    """trace_cut_by_timeout_then_power_cut, as far as one process can show it: the event is synced before it is sent."""
+    path = logs / "app.log"
+    agent.configure(sources=[{"name": "app", "include": [str(path)], "multiline": {"start": "^2026", "timeout_s": 0.3}}])
+    agent.start()
+    path.write_text("2026 one\n  more\n2026 two\n  half\n")
+    until(lambda: "2026 two\n  half" in sink.seen().texts, "the timeout ends the event", told=agent.log)
+    agent.kill()
+    with path.open("a") as file:
+        file.write("  the rest\n2026 three\n2026 four\n")
+    agent.start()
+    until(lambda: "2026 four" in sink.seen().texts, "reading goes on", told=agent.log)
+    seen = sink.seen()
+    assert set(seen.texts) == {"2026 one\n  more", "2026 two\n  half", "  the rest", "2026 three", "2026 four"}
+    assert all(len(ids) == 1 for ids in seen.texts.values())
