@@ -27,6 +27,7 @@ from agent import status
 from agent.config import Config, runs_in_flight
 from agent.errors import StateRefused, StorageFailed
 from agent.heartbeat import Heartbeats
+from agent.holding import Held
 from agent.ledger import Ledger
 from agent.reader import Reader
 from agent.retry import backoff
@@ -58,23 +59,25 @@ async def run(config: Config, *, final_status: Path | None = None) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    ledger = Ledger()
+    ledger, held = Ledger(), Held()
     with locked(Path(config.state_dir)):
         attempt = 0
         while not stop.is_set():
             try:
-                await _session(config, ledger, stop, final_status)
+                await _session(config, ledger, stop, final_status, held)
             except StorageFailed as error:
                 attempt += 1
                 wait_s = backoff(attempt, Random())
                 log.error("%s; starting again from what is on disk in %.1f s, nothing is lost", error, wait_s)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), wait_s)
+        held.close()
     return 0
 
 
-async def _session(config: Config, ledger: Ledger, stop: asyncio.Event, final_status: Path | None) -> None:
-    """From opening the spool to closing it. Raises StorageFailed when the disk fails meanwhile."""
+async def _session(config: Config, ledger: Ledger, stop: asyncio.Event, final_status: Path | None, held: Held) -> None:
+    """From opening the spool to closing it. ``held``: source files that stay open from one session to the next. Raises
+    StorageFailed when the disk fails meanwhile."""
     state = Path(config.state_dir)
     spool = Spool(state / SPOOL, segment_bytes=config.spool.segment_bytes, max_bytes=config.spool.max_bytes)
     ledger.tenant_id = ledger.tenant_id or spool.recovery.tenant_id
@@ -104,6 +107,7 @@ async def _session(config: Config, ledger: Ledger, stop: asyncio.Event, final_st
         ledger=ledger,
         on_append=_Waker(loop, shipper.wake),
         tenant_id=lambda: ledger.tenant_id,
+        held=held,
     )
     try:
         spool.start(reader.head)
@@ -127,6 +131,7 @@ async def _session(config: Config, ledger: Ledger, stop: asyncio.Event, final_st
         _say_what_is_left(spool, reader, ledger)
         spool.note_acks(ledger.tenant_id)
     finally:
+        reader.release()  # also where it never ran
         with contextlib.suppress(StorageFailed):
             spool.close()
 
