@@ -23,7 +23,7 @@ import msgspec
 from agent import crash, identity
 from agent.discover import Found, siblings
 from agent.identity import BODY_AT, Candidate, FileState, Standing
-from agent.tail import Handles, Tail
+from agent.tail import Handles, Tail, inode_at
 
 log = logging.getLogger("agent.files")
 
@@ -39,9 +39,10 @@ class Lost(NamedTuple):
     state: FileState
     reason: str
     lost_bytes: int
-    offset: int
+    at: int
+    """The first lost byte."""
     exact: bool = False
-    """All of it was seen."""
+    """These bytes and no others; else there may have been more."""
 
 
 class Catalog:
@@ -71,6 +72,39 @@ class Catalog:
         self._untold: set[str] = set()
         """Origins of contents whose loss is not in the spool yet."""
         self._walks = 0
+        self._cut: list[Lost] = []
+        """Seen, unread and cut away while the rest of the file stayed."""
+
+    def adopt(self, tails: list[Tail]) -> None:
+        """Go on with files that an earlier catalog held open, before the first walk. What can be found by its path is
+        found there; the others have no name any more, or one that nothing matches, and are known by their handles only."""
+        for tail in tails:
+            tail.hand_over(self._handles)
+            state, tail.state, tail.replaces, tail.error = tail.state, None, "", ""
+            with contextlib.suppress(OSError):
+                tail.look()
+            if not tail.is_open or (tail.listed and not tail.deleted and tail.is_at_its_path()):
+                tail.close()
+                continue
+            tail.listed = False
+            tail.replay_until = tail.size
+            self.tails[tail.inode] = tail
+            known = [known for known in self.states.values() if known.inode == tail.inode[1]]
+            if state is not None and state.origin in self.states:
+                known = [self.states[state.origin]]
+            self._recognise_inode(tail, known)
+            if tail.state is None and state is not None:
+                self._begin_again(tail, state)
+
+    def _begin_again(self, tail: Tail, state: FileState) -> None:
+        """Nothing of this content is in the spool: all of it is read again, with the same IDs."""
+        state.offset, state.gone_ns, state.finished = state.base, 0, False
+        identity.drop_marks_beyond(state, state.base)
+        if state.base and (not state.recent or state.recent[-1][0] != state.base):
+            state.recent.append(tail.mark(state.base))
+        self.tags[state.head] = max(state.tag, self.tags.get(state.head, 0))
+        self.states[state.origin] = state
+        self._hold(tail, state)
 
     # Step 1 and 2: files on disk ---------------------------------------------------------------------------------------
 
@@ -113,25 +147,32 @@ class Catalog:
 
     def _moved(self, tail: Tail, path: str) -> None:
         before = tail.name
-        tail.path = path
+        tail.move(path)
         log.info("%s is now %s", before, tail.name)
         if tail.state is not None:
-            tail.state.path = tail.name
+            tail.state.path, tail.state.place = tail.name, tail.place
 
     def _recognise_inode(self, tail: Tail, states: list[FileState]) -> None:
         """Step 1 for a file that was not seen since the start: is its inode a known one? The newest claim counts."""
         if not self._opens(tail):
             return
-        for state in reversed(states):
+        newest_first = states[::-1]
+        for state in sorted(newest_first, key=lambda state: state.device != tail.inode[0]):
             if state.generation != tail.generation or state.origin in self._owners:
                 continue
-            if state.gone_ns and not self._is_back(state, tail):
+            if (state.gone_ns or self._on_another_device(state, tail)) and not self._is_back(state, tail):
                 continue
             state.gone_ns, state.finished = 0, False
             self._hold(tail, state)
             with contextlib.suppress(OSError):  # what cannot be read now is compared before it is read
                 self.check(tail)
             return
+
+    @staticmethod
+    def _on_another_device(state: FileState, tail: Tail) -> bool:
+        """Whether an equal inode number is an accident. A reboot may number devices anew: then the generation, which is no
+        accident, or the path speaks for it."""
+        return state.device not in (0, tail.inode[0]) and not state.generation and state.path != tail.name
 
     def _is_back(self, state: FileState, tail: Tail) -> bool:
         """Whether a content that was given up lies in its inode again: a folder that was away, a file moved out and back."""
@@ -146,11 +187,11 @@ class Catalog:
             with contextlib.suppress(OSError):
                 tail.look()
         if tail.is_open and not tail.deleted:
-            for path in siblings(tail.path):
-                if _inode(path) == tail.inode:
+            for path in siblings(tail.real_path):
+                if inode_at(path) == tail.inode:
                     self._moved(tail, path)
                     break
-        if tail.is_open and tail.state is not None:
+        if tail.is_open and (tail.state is not None or tail.size):
             yield tail
         else:
             self.drop(tail)
@@ -177,7 +218,23 @@ class Catalog:
         elif isinstance(verdict, identity.NewContent):
             self.other_content(tail)
         else:
+            if tail.size < state.size:
+                self._cut.append(Lost(state, "cut_before_read", state.size - tail.size, tail.size, exact=True))
             state.size = tail.size
+
+    def see(self, tail: Tail) -> None:
+        """Note how far a file reaches that cannot be read yet: should it be cut away before, that much is known to be lost."""
+        state = tail.state
+        if state is None or tail.size <= state.size:
+            return
+        if not state.offset:
+            if not identity.begins_alike(state, tail.size, tail.holds):
+                return  # it is looked into before it is read
+            if state.front[0] < BODY_AT:
+                identity.see_front(state, tail.front(BODY_AT))
+        elif state.recent and not tail.holds(*state.recent[-1]):
+            return
+        state.size = tail.size
 
     def other_content(self, tail: Tail) -> None:
         """The tail's content was cut away or replaced in place (rule 3)."""
@@ -189,6 +246,8 @@ class Catalog:
         offset = verdict.position if verdict.line_start else tail.line_start(verdict.position)
         offset = offset if offset >= BODY_AT else 0
         log.warning("%s: was cut back; reading again from byte %d, with the same IDs", tail.name, offset)
+        if state.size > state.offset:
+            self._cut.append(Lost(state, "cut_before_read", state.size - state.offset, state.offset, exact=True))
         again = msgspec.structs.replace(
             state, origin=self._make_origin(), offset=offset, replay_until=max(state.replay_until, state.offset), size=tail.size
         )
@@ -196,7 +255,7 @@ class Catalog:
         if offset and (not again.recent or again.recent[-1][0] != offset):
             again.recent.append(tail.mark(offset))
         if not offset:
-            again.ladder = b""
+            identity.see_front(again, tail.front(BODY_AT))
         self._replace(tail, state, again)
 
     def _replace(self, tail: Tail, old: FileState, new: FileState) -> None:
@@ -207,12 +266,13 @@ class Catalog:
         new.base, new.replaces, tail.replaces = new.offset, old.origin, old.origin
         crash.point("rewind.replaced")
 
-    def identify(self, tail: Tail, now_s: float) -> None:
-        """Step 2: give a tail without content its state, if it can be told. Raises OSError."""
+    def identify(self, tail: Tail, now_s: float, *, final: bool = False) -> None:
+        """Step 2: give a tail without content its state, if it can be told. ``final``: its first line will not go on.
+        Raises OSError."""
         size = tail.look()
         front = tail.front()
         head = identity.head_of(front)
-        if head is None and len(front) == size and not (tail.deleted and size):
+        if head is None and len(front) == size and not ((final or tail.deleted) and size):
             return  # the first line is not complete
         if head is None:
             head = front.lstrip(b"\0")[: identity.HEAD_BYTES]
@@ -224,7 +284,7 @@ class Catalog:
         settled = tail.settled or now_s - tail.first_seen_s >= identity.SETTLE_S
         verdict = identity.judge(new, known, lambda state: self._standing(state, tail), settled=settled)
         if isinstance(verdict, identity.New):
-            self._begin(tail, head, key, body_id)
+            self._begin(tail, head, key, body_id, front)
         elif isinstance(verdict, identity.Same):
             self._same(tail, verdict.known)
 
@@ -240,7 +300,7 @@ class Catalog:
         common = min(len(front), len(other))
         return front[:common] != other[:common]
 
-    def _begin(self, tail: Tail, head: bytes, key: str, body_id: str) -> None:
+    def _begin(self, tail: Tail, head: bytes, key: str, body_id: str, front: bytes) -> None:
         tag = self.tags.get(key, -1) + 1
         self.tags[key] = tag
         again = self._fresh or any(body_id and state.body_id == body_id for state in self.states.values())
@@ -248,7 +308,7 @@ class Catalog:
             origin=self._make_origin(),
             source=tail.source,
             path=tail.name,
-            born_path=tail.name,
+            born_path=tail.born_path,
             inode=tail.inode[1],
             generation=tail.generation,
             size=tail.size,
@@ -259,6 +319,7 @@ class Catalog:
             body_id=body_id,
             replay_until=tail.size if again else 0,
         )
+        identity.see_front(state, front)
         self.states[state.origin] = state
         self._hold(tail, state)
 
@@ -303,7 +364,7 @@ class Catalog:
 
     def _hold(self, tail: Tail, state: FileState) -> None:
         tail.state = state
-        state.path = tail.name
+        state.path, state.place, state.device = tail.name, tail.place, tail.inode[0]
         state.source = tail.source
         state.replay_until = max(state.replay_until, tail.replay_until)
         self._owners[state.origin] = tail
@@ -315,6 +376,8 @@ class Catalog:
 
     def settle_missing(self, now_s: float, now_ns: int) -> Iterator[Tail | Lost]:
         """Find a holder for every content that lost its own. Yields the tails found, and what is lost."""
+        cut, self._cut = self._cut, []
+        yield from cut
         for state in list(self.states.values()):
             if state.origin in self._owners or state.finished or state.origin in self._untold:
                 continue
@@ -351,7 +414,8 @@ class Catalog:
         """The rotated file that holds this content, by inode or by its marks. Raises OSError when none is found, and one
         that may be it cannot be read: no space for handles, no right, a disk that fails."""
         trouble: OSError | None = None
-        for path in (state.path, *siblings(state.path)):
+        place = os.fsdecode(state.place) if state.place else state.path
+        for path in (place, *siblings(place)):
             try:
                 stat = os.stat(path)
             except (FileNotFoundError, NotADirectoryError):
@@ -389,8 +453,16 @@ class Catalog:
         """Raises OSError."""
         tail.look()
         if state.offset == 0:
-            return (state.inode, state.generation) == (tail.inode[1], tail.generation)
+            if not state.front[0]:
+                return (state.inode, state.generation) == (tail.inode[1], tail.generation)
+            return identity.begins_alike(state, tail.size, tail.holds) and not self._was_read(tail)
         return bool(state.recent) and tail.size >= state.offset and tail.holds(*state.recent[-1])
+
+    def _was_read(self, tail: Tail) -> bool:
+        """Whether all of a file was read under another state: it may begin like one that was not."""
+        return any(
+            state.recent and state.offset == tail.size and tail.holds(*state.recent[-1]) for state in self.states.values()
+        )
 
     # Letting go --------------------------------------------------------------------------------------------------------
 
@@ -428,11 +500,3 @@ class Origins:
 
     def __call__(self) -> str:
         return os.urandom(8).hex()
-
-
-def _inode(path: str) -> tuple[int, int] | None:
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return None
-    return stat.st_dev, stat.st_ino

@@ -15,7 +15,8 @@ and at the ends of its last `RECENT_MARKS` records; the last of these is the off
 `RUNG_BYTES` besides (the ladder), so that short files are told apart as soon as they differ, not when one has outgrown the
 other. Rules, for an inode that is known:
 
-1. The mark at the offset holds: the same file, perhaps renamed. Go on (`Continue`).
+1. The mark at the offset holds: the same file, perhaps renamed. Go on (`Continue`). Where nothing was read yet, the bytes it
+   was seen to begin with are compared instead (`front`).
 2. An earlier mark at `BODY_AT` or beyond holds (a power cut took what the app had not synced, the file was cut back):
    read again from the line start at or before it, with the same IDs (`Rewind`).
 3. None holds: new content (`NewContent`).
@@ -86,13 +87,19 @@ class FileState(msgspec.Struct, array_like=True):
     base: int = 0
     """Where this state began to read: 0, or where it took over from another."""
     ladder: bytes = b""
-    """uint32 per `RUNG_BYTES` of what was read below `BODY_AT`: the CRC of everything up to there."""
+    """uint32 per `RUNG_BYTES` of what was seen below `BODY_AT`: the CRC of everything up to there."""
     gaps: list[tuple[int, int]] = []
     """(start, end) of bytes beyond ``offset`` whose records were damaged; they are read again, or lost."""
     read_to: int = 0
     """What lies between ``offset`` and here is in the spool, but for ``gaps``; 0 where nothing was damaged."""
     replaces: str = ""
     """Origin of the state that this one took over from when its file was cut back: void where this one is known."""
+    device: int = 0
+    """Inode numbers are counted per device; 0: not noted. A reboot may change it."""
+    front: tuple[int, int] = (0, 0)
+    """(position, crc) at the end of what was seen of the first `BODY_AT` bytes before any of it was read."""
+    place: bytes = b""
+    """The real path, where ``path`` is a link or no UTF-8: rotated siblings lie beside this one."""
 
 
 def file_id(scope: str, source: str, anchor: bytes, tag: int) -> str:
@@ -150,11 +157,33 @@ def advance(state: FileState, window: memoryview, window_at: int, to: int) -> No
     for position in power_marks(state.offset, to):
         state.marks[position] = crc_before(window, position - window_at)
     if state.offset < BODY_AT:
-        rungs = range(len(state.ladder) // 4 + 1, min(to, BODY_AT) // RUNG_BYTES + 1)
-        state.ladder += b"".join(zlib.crc32(window[: rung * RUNG_BYTES]).to_bytes(4, "little") for rung in rungs)
+        state.ladder = state.ladder[: state.offset // RUNG_BYTES * 4]  # what was seen beyond may have changed since
+        state.ladder += _rungs(window, len(state.ladder) // 4 + 1, to)
     state.offset = to
     state.recent.append((to, crc_before(window, to - window_at)))
     del state.recent[:-RECENT_MARKS]
+
+
+def see_front(state: FileState, front: bytes) -> None:
+    """Note what a file of which nothing was read begins with: should it change unread, that is noticed."""
+    seen = front[:BODY_AT]
+    state.front = len(seen), zlib.crc32(seen)
+    state.ladder = _rungs(memoryview(seen), 1, len(seen))
+
+
+def _rungs(window: memoryview, first: int, to: int) -> bytes:
+    """The rungs from number ``first`` on, up to position ``to``, of a file that begins with ``window``."""
+    rungs = range(first, min(to, BODY_AT) // RUNG_BYTES + 1)
+    return b"".join(zlib.crc32(window[: rung * RUNG_BYTES]).to_bytes(4, "little") for rung in rungs)
+
+
+def begins_alike(state: FileState, size: int, holds: Holds) -> bool:
+    """Whether a file of ``size`` bytes begins as the unread ``state`` was seen to: all of it, or what a cut has left."""
+    position, crc = state.front
+    if size >= position:
+        return not position or holds(position, crc)
+    rung = size // RUNG_BYTES
+    return bool(rung) and holds(rung * RUNG_BYTES, int.from_bytes(state.ladder[rung * 4 - 4 : rung * 4], "little"))
 
 
 class Continue(msgspec.Struct, frozen=True):
@@ -175,7 +204,7 @@ class NewContent(msgspec.Struct, frozen=True):
 def resume(state: FileState, size: int, holds: Holds) -> Continue | Rewind | NewContent:
     """What a known inode holds now that it is ``size`` bytes long (rules 1 to 3)."""
     if state.offset == 0:
-        return Continue()
+        return Continue() if begins_alike(state, size, holds) else NewContent()
     if state.recent and size >= state.offset and holds(*state.recent[-1]):
         return Continue()
     found = last_mark(state, size, holds, low=BODY_AT)
@@ -247,6 +276,8 @@ def judge(
     for state in sorted(known, key=lambda state: -state.offset):
         common = min(new.size, state.offset)
         if state.head != new.head or not agrees(state, common, new.holds):
+            continue
+        if not state.offset and new.size >= RUNG_BYTES and not begins_alike(state, new.size, new.holds):
             continue
         if common >= BODY_AT:
             if state.body_id == new.body_id:

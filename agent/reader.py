@@ -8,7 +8,9 @@ Promises:
   much to read take turns, a block each.
 - When the spool is full nothing is read and nothing is lost: handles stay open, offsets stay where they are.
 - A rotated file is kept open until it has been read to its end and nothing was added for `ROTATED_IDLE_S`, and its bytes are
-  synced. Its last line counts without a newline then, and only then.
+  synced. Its last line counts without a newline then, and only then; and only with proof that it was rotated or deleted, not
+  because its folder cannot be looked into just now. So does that of a rotated file that still matches a source.
+- A reader that ends because the disk failed under its spool hands its open files to the next one (`agent.holding`).
 
 Order of a round: notices -> walk, if something came or went -> a block of each file that is due -> ack notes.
 """
@@ -30,6 +32,7 @@ from agent.catalog import Catalog, Lost, Origins
 from agent.codec import compress
 from agent.config import Config, Source
 from agent.errors import StorageFailed, StorageFull
+from agent.holding import Held
 from agent.identity import BODY_AT, MARK_BYTES, FileState
 from agent.ledger import Ledger
 from agent.logs import REPEAT_S, Fault
@@ -40,6 +43,9 @@ from agent.tail import Handles, Tail
 log = logging.getLogger("agent.reader")
 
 ROTATED_IDLE_S = 60.0
+NOWHERE_IDLE_S = 3600.0
+"""How long the unfinished last line of a file that is gone from its path, without a successor there, waits: its folder may
+come back, and the line may go on. Shipped in two pieces it is a line too many, never shipped it is lost."""
 DELETED_IDLE_S = 10.0
 OTHER_HANDLES = 40
 """What the rest of the program opens: segments, connections, notices, the status socket."""
@@ -71,7 +77,9 @@ class Reader:
         ledger: Ledger,
         on_append: Callable[[], None],
         tenant_id: Callable[[], str],
+        held: Held | None = None,
     ) -> None:
+        """``held``: what a reader before this one has left, and where this one leaves its open files."""
         self._config = config
         self._spool = spool
         self._scope = scope
@@ -93,6 +101,9 @@ class Reader:
             make_origin=Origins(),
             handles=Handles(_handles(config.max_open_files)),
         )
+        self._held = held
+        tails, self._untold = held.take() if held is not None else ([], [])
+        self.catalog.adopt(tails)
         self._watcher = discover.Watcher(polling=config.polling)
         self._stop = threading.Event()
         self._due: dict[tuple[int, int], Tail] = {}
@@ -108,7 +119,6 @@ class Reader:
         self._untold_bytes = 0
         self._told_s = 0.0
         self._stop_by_s = float("inf")
-        self._untold: list[wire.Loss] = []
         self._storage = Fault(log, "writing to the spool")
         self._storage_retry_s = 0.0
         self._full_said_s = float("-inf")
@@ -140,8 +150,14 @@ class Reader:
             self._read_to_the_end()
         finally:
             self._watcher.close()
-            for tail in self.catalog.tails.values():
-                tail.close()
+            self.release()
+
+    def release(self) -> None:
+        """Leave the open files to the next reader, or close them where none is to follow. Once more is fine."""
+        held = self._held or Held()
+        held.tails, held.losses = list(self.catalog.tails.values()), self._untold
+        if self._held is None:
+            held.close()
 
     def _round(self) -> None:
         now_s = time.monotonic()
@@ -207,7 +223,7 @@ class Reader:
         self._write_losses(lost)
         self._finish_rotated(now_s)
         tails = self.catalog.tails.values()
-        self._by_path = {path: tail for tail in tails for path in (tail.path, os.path.realpath(tail.path))}
+        self._by_path = {path: tail for tail in tails for path in (tail.path, tail.real_path)}
         done_s = time.monotonic()
         self._walk_after_s = done_s + WALK_COST_FACTOR * (done_s - now_s)
         self._next_walk_s = done_s + self._config.rescan_interval_s
@@ -216,13 +232,11 @@ class Reader:
 
     def _real_folders(self) -> set[str]:
         """Where links lead: changes are noticed there, not where the link is."""
-        return {
-            os.path.dirname(os.path.realpath(tail.path)) for tail in self.catalog.tails.values() if os.path.islink(tail.path)
-        }
+        return {os.path.dirname(tail.real_path) for tail in self.catalog.tails.values() if tail.real_path != tail.path}
 
-    def _identify(self, tail: Tail, now_s: float) -> None:
+    def _identify(self, tail: Tail, now_s: float, *, final: bool = False) -> None:
         try:
-            self.catalog.identify(tail, now_s)
+            self.catalog.identify(tail, now_s, final=final)
         except StorageFailed:
             raise
         except Exception as error:
@@ -244,18 +258,33 @@ class Reader:
 
     def _finish_rotated(self, now_s: float) -> None:
         for tail in list(self.catalog.tails.values()):
-            if tail.listed or tail.state is None or (self.blocked and tail.size > tail.state.offset):
+            idle_s = now_s - max(tail.grew_s, tail.first_seen_s)
+            if (tail.listed and not (tail.unread and tail.rotated)) or (self.blocked and tail.unread):
                 continue
-            idle_s = DELETED_IDLE_S if tail.deleted else ROTATED_IDLE_S
-            if now_s - max(tail.grew_s, tail.first_seen_s) < idle_s:
+            if idle_s < (DELETED_IDLE_S if tail.deleted else ROTATED_IDLE_S):
                 continue
-            while self._pull_safely(tail, final=True):
+            if tail.unread > BLOCK_BYTES:
+                self._due[tail.inode] = tail  # in turn with the others
+                continue
+            final = tail.is_final(may_be_nowhere=idle_s >= NOWHERE_IDLE_S)
+            if tail.state is None:
+                self._identify(tail, now_s, final=final)
+            while self._pull_safely(tail, final=final):
                 pass
-            if tail.state is not None and not tail.error and tail.size <= tail.state.offset:
-                self._spool.sync()
-                crash.point("finish.synced")
-                log.info("%s: read to its end, %d bytes; closed", tail.name, tail.state.offset)
-                self.catalog.finish(tail, now_s, time.time_ns())
+            if not tail.listed:
+                self._let_go(tail, now_s)
+
+    def _let_go(self, tail: Tail, now_s: float) -> None:
+        """A rotated or deleted file, once nothing is left of it, or nothing that could be told from a known file."""
+        if tail.error or tail.unread:
+            return
+        if tail.state is None:
+            self.catalog.drop(tail)
+            return
+        self._spool.sync()
+        crash.point("finish.synced")
+        log.info("%s: read to its end, %d bytes; closed", tail.name, tail.state.offset)
+        self.catalog.finish(tail, now_s, time.time_ns())
 
     # Reading -----------------------------------------------------------------------------------------------------------
 
@@ -312,7 +341,7 @@ class Reader:
         if reopened and tail.generation != state.generation:
             self._changed(tail)
             return False
-        if reopened or size < state.offset:
+        if reopened or size < max(state.offset, state.size):
             self.catalog.check(tail)
             if tail.state is not state:
                 self._changed(tail, again=tail.state is not None)
@@ -322,8 +351,7 @@ class Reader:
             return False
         urgent = final or self._stop.is_set() or size - state.offset >= BLOCK_BYTES
         if not urgent and now_s < tail.read_s + self._config.flush_interval_s:
-            if size > state.size and (not state.recent or tail.holds(*state.recent[-1])):
-                state.size = size  # seen: should it be cut away before it is due, it is known to be lost
+            self.catalog.see(tail)
             return False
         growth = 1 if self._plans[tail.source] is None else SHAPED_GROWTH
         if not self._has_room(min(size - state.offset, BLOCK_BYTES) * growth + RECORD_ROOM):
@@ -331,6 +359,7 @@ class Reader:
                 log.warning("the spool is full (%d bytes): reading waits for acks", self._spool.size_bytes)
                 self._full_said_s = now_s
             self.blocked = True
+            self.catalog.see(tail)
             return False
         self.blocked = now_s < self._storage_retry_s
         if self.blocked:
@@ -373,7 +402,9 @@ class Reader:
         start = state.offset - window_at
         view = memoryview(self._buffer)
         end = os.preadv(tail.open(), [view[: start + BLOCK_BYTES]], window_at)
-        if state.recent and (end < start or identity.crc_before(self._buffer, start) != state.recent[-1][1]):
+        seen, crc = state.recent[-1] if state.recent else state.front
+        seen -= window_at
+        if end < seen or (seen and identity.crc_before(self._buffer, seen) != crc):
             self.catalog.check(tail)
             if tail.state is state:
                 return True  # it changed back between the two looks
@@ -476,22 +507,24 @@ class Reader:
     def _write_losses(self, lost: Iterable[Lost]) -> None:
         """Losses go the way of the data: through the spool, synced at once, since nobody could count them again."""
         now_ns = time.time_ns()
-        losses = tuple(
+        known = {loss.loss_id for loss in self._untold}
+        found = (
             wire.Loss(
-                f"{state.origin}-{offset:x}",
+                f"{state.origin}-{at:x}" + f"-{lost_bytes:x}" * exact,
                 state.path,
                 state.source,
                 reason,
                 lost_bytes,
                 not exact,
-                offset,
+                at,
                 state.head_id,
                 now_ns,
             )
-            for state, reason, lost_bytes, offset, exact in lost
+            for state, reason, lost_bytes, at, exact in lost
         )
+        losses = [loss for loss in found if loss.loss_id not in known]
         for loss in losses:
-            least = "at least " if loss.at_least else ""
+            least = "at least " * loss.at_least
             log.error("%s: %s%d bytes lost from byte %d on: %s", loss.path, least, loss.lost_bytes, loss.offset, loss.reason)
             self._ledger.lost(loss.reason, loss.lost_bytes)
         self._untold += losses
@@ -503,10 +536,10 @@ class Reader:
             self._spool.append(self._loss_record(told))
         except StorageFull:
             return  # the next walk tells; should the agent end before, the next start finds the loss again
-        self._untold.clear()
-        self.catalog.told()
         crash.point("loss.appended")
         self._spool.sync()
+        self._untold.clear()
+        self.catalog.told()
         crash.point("loss.synced")
         self._on_append()
 

@@ -28,6 +28,7 @@ from agent import scope as scopes
 from agent.config import Config, runs_in_flight
 from agent.errors import StateAway, StateRefused, StorageFailed
 from agent.heartbeat import Heartbeats
+from agent.holding import Held
 from agent.ledger import Ledger
 from agent.logs import Fault
 from agent.reader import Reader
@@ -64,7 +65,7 @@ async def run(config: Config, *, final_status: Path | None = None) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    ledger = Ledger()
+    ledger, held = Ledger(), Held()
     fault = Fault(log, "the spool")
     with locked(Path(config.state_dir)):
         spool: Spool | None = _opened(config)
@@ -73,7 +74,7 @@ async def run(config: Config, *, final_status: Path | None = None) -> int:
             began_s = time.monotonic()
             try:
                 spool = spool or _opened(config)
-                await _session(config, spool, ledger, stop, final_status)
+                await _session(config, spool, ledger, stop, final_status, held)
             except (StorageFailed, StateAway) as error:
                 now_s = time.monotonic()
                 attempt = 1 if now_s - began_s >= STEADY_S else attempt + 1
@@ -81,6 +82,7 @@ async def run(config: Config, *, final_status: Path | None = None) -> int:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), min(backoff(attempt, Random()), LONGEST_WAIT_S))
             spool = None
+        held.close()
     return 0
 
 
@@ -91,8 +93,11 @@ def _opened(config: Config) -> Spool:
     return Spool(folder, segment_bytes=spool.segment_bytes, max_bytes=spool.max_bytes, fsync=spool.fsync)
 
 
-async def _session(config: Config, spool: Spool, ledger: Ledger, stop: asyncio.Event, final_status: Path | None) -> None:
-    """From an open spool to a closed one. Raises StorageFailed when the disk fails meanwhile."""
+async def _session(
+    config: Config, spool: Spool, ledger: Ledger, stop: asyncio.Event, final_status: Path | None, held: Held
+) -> None:
+    """From an open spool to a closed one. ``held``: source files that stay open from one session to the next. Raises
+    StorageFailed when the disk fails meanwhile."""
     state = Path(config.state_dir)
     ledger.tenant_id = ledger.tenant_id or spool.recovery.tenant_id
     scope = scopes.resolve(spool.recovery.scope, config.scope, os.environ)
@@ -117,6 +122,7 @@ async def _session(config: Config, spool: Spool, ledger: Ledger, stop: asyncio.E
         ledger=ledger,
         on_append=_Waker(loop, shipper.wake),
         tenant_id=lambda: ledger.tenant_id,
+        held=held,
     )
     try:
         spool.start(reader.head)
@@ -142,6 +148,7 @@ async def _session(config: Config, spool: Spool, ledger: Ledger, stop: asyncio.E
         _say_what_is_left(spool, reader, ledger)
         spool.note_acks(ledger.tenant_id)
     finally:
+        reader.release()  # also where it never ran
         with contextlib.suppress(StorageFailed):
             spool.close()
 

@@ -27,6 +27,7 @@ import msgspec
 
 from agent import containers, filters, multiline, redact, wire
 from agent.blocks import MAX_LINE_BYTES, cut_block
+from agent.codec import decompress
 from agent.config import Redact, Source
 from agent.identity import BODY_AT
 
@@ -414,9 +415,15 @@ def _cut(text: bytes, length: int) -> bytes:
 def events_of(header: wire.Header, raw: bytes) -> Iterator[tuple[int, bytes]]:
     """Every event of a data record with its offset, from the inflated payload: the other way round."""
     if not isinstance(header, wire.ShapedHeader):
-        at = header.base_offset
-        for line in raw.removesuffix(b"\n").split(b"\n") if raw else ():
-            yield at, line.removesuffix(b"\r") if at + len(line) < header.base_offset + len(raw) else line
+        given: tuple[int, ...] = ()
+        if header.offsets:
+            packed = decompress(header.offsets, 4 * max(0, header.events))
+            given = struct.unpack(f"<{len(packed) // 4}I", packed[: len(packed) // 4 * 4])
+        at = 0
+        for number, line in enumerate(raw.removesuffix(b"\n").split(b"\n") if raw else ()):
+            whole = at + len(line) < len(raw)
+            offset = header.base_offset + (given[number] if number < len(given) else at)
+            yield offset, line.removesuffix(b"\r") if whole else line
             at += len(line) + 1
         return
     count, at = header.events, header.data_bytes

@@ -35,8 +35,11 @@ class Handles:
             return
         spare = [tail for tail in self._open if tail.listed and not tail.deleted]
         spare.sort(key=lambda tail: (tail.unread > 0, tail.grew_s))
-        for tail in spare[: max(1, self._limit // 4)]:
-            tail.close()
+        wanted = max(1, self._limit // 4)
+        for tail in spare:
+            if wanted and tail.is_at_its_path():  # the last look is old: its name may have gone since
+                tail.close()
+                wanted -= 1
 
 
 def shortened(text: str) -> str:
@@ -52,6 +55,10 @@ class Tail:
 
     def __init__(self, path: str, source: str, stat: os.stat_result, now_s: float, handles: Handles) -> None:
         self.path = path
+        self.real_path = path
+        """Where links lead, as of the last time it was opened."""
+        self.born_path = self.name
+        """`FileState.born_path` of what it holds, should that begin here."""
         self.source = source
         self.inode = (stat.st_dev, stat.st_ino)
         self.generation = 0
@@ -88,6 +95,37 @@ class Tail:
         return text if len(text) <= wire.MAX_TEXT_BYTES // 4 else shortened(text)
 
     @property
+    def place(self) -> bytes:
+        """`FileState.place`: empty where the path says it all."""
+        return b"" if self.real_path == self.name else os.fsencode(self.real_path)
+
+    def is_at_its_path(self) -> bool:
+        """Whether its path leads to it now, so that it can be opened again."""
+        return inode_at(self.path) == self.inode
+
+    @property
+    def rotated(self) -> bool:
+        """It was first seen under another name."""
+        return self.name != (self.state.born_path if self.state is not None else self.born_path)
+
+    def is_final(self, *, may_be_nowhere: bool) -> bool:
+        """Whether its last line counts without a newline: it was deleted, or is found under another name, or its own name
+        leads to another file. ``may_be_nowhere``: also when nothing has its name any more."""
+        if self.deleted:
+            return True
+        try:
+            stat = os.stat(self.path)
+        except FileNotFoundError:
+            return may_be_nowhere
+        except OSError:
+            return False
+        return (stat.st_dev, stat.st_ino) != self.inode or self.rotated
+
+    def move(self, path: str) -> None:
+        """It was found under another name."""
+        self.path, self.real_path = path, os.path.realpath(path)
+
+    @property
     def is_open(self) -> bool:
         return self._fd >= 0
 
@@ -101,6 +139,7 @@ class Tail:
                 os.close(fd)
                 raise FileNotFoundError(f"{self.name} is another file now")
             self._fd, self.generation = fd, _generation(fd)
+            self.real_path = os.path.realpath(self.path)
             self._handles.add(self)
         return self._fd
 
@@ -135,11 +174,26 @@ class Tail:
             end = start
         return 0
 
+    def hand_over(self, handles: Handles) -> None:
+        """Another owner counts its handle from now on."""
+        self._handles = handles
+        if self._fd >= 0:
+            handles.add(self)
+
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
             self._handles.discard(self)
+
+
+def inode_at(path: str) -> tuple[int, int] | None:
+    """Device and inode of what a path leads to; None where that cannot be told."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
 
 
 def _generation(fd: int) -> int:

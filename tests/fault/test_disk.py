@@ -67,7 +67,7 @@ def test_after_a_failed_fsync_nothing_is_appended_and_no_sync_succeeds(folder: P
 
 def test_a_failing_fsync_keeps_a_segment_from_being_sealed(folder: Path) -> None:
     disk = FakeDisk()
-    written = Written(open_spool(folder, disk, segment_bytes=1))
+    written = Written(open_spool(folder, disk, segment_bytes=0))
     written.append("a")
     disk.failing_syncs = 1
     with pytest.raises(StorageFailed, match="sync"):
@@ -158,8 +158,7 @@ def test_a_state_folder_that_is_made_unreadable_ends_nothing(agent: AgentProcess
     arrived(sink, app.write(20), told=agent)
     folder = agent.state / "spool"
     folder.chmod(0)
-    app.write(20)
-    agent.logged("new segment: Permission denied")
+    until(lambda: app.write(20) and "new segment: Permission denied" in agent.log(), "a segment is full", told=agent.log)
     app.write(20)
     folder.chmod(0o700)
     exactly_once(arrived(sink, app.lines, told=agent), app.lines)
@@ -265,7 +264,7 @@ def test_a_half_written_record_leaves_no_trace(folder: Path) -> None:
 @pytest.mark.parametrize("room_bytes", [0, 50])
 def test_no_room_for_a_new_segment_leaves_the_old_one_in_use(folder: Path, room_bytes: int) -> None:
     disk = FakeDisk()
-    written = Written(open_spool(folder, disk, segment_bytes=1))
+    written = Written(open_spool(folder, disk, segment_bytes=0))
     written.append("a")
     before = segments(folder)
     disk.room_bytes = room_bytes
@@ -279,7 +278,7 @@ def test_no_room_for_a_new_segment_leaves_the_old_one_in_use(folder: Path, room_
 
 
 def fill(folder: Path, disk: FakeDisk, records: int = 5) -> Written:
-    written = Written(open_spool(folder, disk, segment_bytes=1))
+    written = Written(open_spool(folder, disk, segment_bytes=0))
     for _ in range(records):
         written.append("a")
     return written
@@ -330,7 +329,7 @@ def test_a_start_on_a_full_disk_ships_what_is_there_which_makes_room(folder: Pat
 def test_new_segment_without_folder_sync(folder: Path) -> None:
     """A segment counts only when a power cut can no longer take it: its bytes first, then its name."""
     disk = FakeDisk()
-    written = Written(open_spool(folder, disk, segment_bytes=1))
+    written = Written(open_spool(folder, disk, segment_bytes=0))
     assert disk.done == ["create 00000001.seg", "sync", "sync_folder"]
     written.append("a")
     written.append("a")
@@ -340,7 +339,7 @@ def test_new_segment_without_folder_sync(folder: Path) -> None:
 
 def test_a_segment_whose_folder_cannot_be_synced_does_not_count(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = FakeDisk()
-    written = Written(open_spool(folder, disk, segment_bytes=1))
+    written = Written(open_spool(folder, disk, segment_bytes=0))
 
     def fails(folder: Path) -> None:
         raise OSError(5, "Input/output error")

@@ -29,7 +29,7 @@ def record_of(losses: tuple[wire.Loss, ...]) -> bytes:
 
 def filled(folder: Path, disk: FakeDisk | None = None) -> Written:
     """Four records in a segment of their own each: of a, b, a, b."""
-    written = Written(open_spool(folder, disk, segment_bytes=1))
+    written = Written(open_spool(folder, disk, segment_bytes=0))
     for origin in "abab":
         written.append(origin, payload=b"x" * 3000)
     return written

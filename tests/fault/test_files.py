@@ -490,7 +490,7 @@ def test_a_last_line_without_its_end_waits_for_room_like_any_other(
         app.append("without its end")
         until(lambda: reading.reader.unread_bytes() == 15, "it is seen")
         app.path.unlink()
-        until(lambda: "reading waits until there is room" in caplog.text, "it has tried")
+        until(lambda: "reading waits, the sources hold the data" in caplog.text, "it has tried")
         assert not finished(reading)()
         disk.room_bytes = None
         until(finished(reading), "it is let go")

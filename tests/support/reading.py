@@ -10,6 +10,7 @@ from typing import Any
 from agent import shape, wire
 from agent.codec import decompress
 from agent.config import Config, Source
+from agent.holding import Held
 from agent.ledger import Ledger
 from agent.reader import Reader
 from agent.spool import Spool
@@ -31,15 +32,19 @@ class Reading:
         self.spool: Spool = open_spool(folder, self.disk, segment_bytes=settings.pop("segment_bytes", SEGMENT_BYTES))
         self.ledger = Ledger()
         self.error: BaseException | None = None
+        held: Held | None = settings.pop("held", None)
+        include = tuple(settings.pop("include", (f"{logs}/*.log",)))
+        source = settings.pop("source", {})
         intervals = {"flush_interval_s": 0.02, "rescan_interval_s": 0.05, **settings}
         self.reader = Reader(
-            Config(sources=(Source("app", (f"{logs}/*.log",)),), **intervals),
+            Config(sources=(Source("app", include, **source),), **intervals),
             self.spool,
             scope=SCOPE,
             agent="agent",
             ledger=self.ledger,
             on_append=lambda: None,
             tenant_id=lambda: "",
+            held=held,
         )
         self._thread = threading.Thread(target=self._run)
 
