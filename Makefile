@@ -2,6 +2,7 @@
 # make test   the whole suite
 # make fuzz   every decoder for longer; FUZZ=times as many examples as in the suite
 # make check  lint and types
+# make crash  death at every named point of the agent, once and again
 # make torture  harm to all of it and a count of every line; DURATION=seconds SEED=n
 
 VENV ?= .venv
@@ -13,7 +14,7 @@ PY = $(VENV)/bin/python
 FIND_PYTHON = for p in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
 	  $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done
 
-.PHONY: demo test fuzz torture check bench clean
+.PHONY: demo test fuzz torture crash check bench clean
 
 demo: $(VENV)/.demo
 	@$(PY) -m collector demo --var '$(VAR)' --port $(PORT) $(if $(DURATION),--duration $(DURATION)) --logs "$$LOGS"
@@ -33,6 +34,9 @@ fuzz: $(VENV)/.dev
 
 torture: $(VENV)/.dev
 	$(PY) -m tests.torture $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED))
+
+crash: $(VENV)/.dev
+	CRASH=all $(PY) -m pytest tests/fault/test_crash.py
 
 bench: $(VENV)/.dev
 	$(PY) -m tests.bench

@@ -26,12 +26,12 @@ from tests.support.wait import until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
 
-LINES = 200_000
+LINES = 100_000
 FILES = 3
 BATCH = 100
-WRITING_S = 25.0
-AGENT_KILLS = COLLECTOR_KILLS = 5
-ENGINE_KILLS = 2
+WRITING_S = 14.0
+AGENT_KILLS = COLLECTOR_KILLS = 3
+ENGINE_KILLS = 1
 ROTATIONS = 4
 SETTLED_S = 120.0
 

@@ -1,4 +1,4 @@
-"""Two minutes of harm to the whole product: no line is lost, none is there twice. ``PULSESTREAM_SEED`` repeats a run."""
+"""Some harm to the whole product (more with ``make torture``): no line is lost, none is there twice. ``PULSESTREAM_SEED`` repeats a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.torture.__main__ import run
 
-DURATION_S = 100.0
+DURATION_S = 30.0
 
 
 @pytest.fixture
@@ -26,5 +26,5 @@ def test_every_line_is_stored_once_whatever_is_done_to_all_of_it(seed: int, tmp_
     verdict = run(tmp_path, seed=seed, duration_s=DURATION_S)
     print(verdict)
     assert verdict.passed, f"{verdict}; missing: {verdict.missing}"
-    assert verdict.written > 100_000
-    assert verdict.kills.keys() >= {"agent_sigkill", "collector", "engine"}
+    assert verdict.written > 10_000
+    assert verdict.kills
