@@ -1,4 +1,7 @@
-"""Some harm to the whole product (more with ``make torture``): no line is lost, none is there twice. ``PULSESTREAM_SEED`` repeats a run."""
+"""Some harm to the whole product (more with ``make torture``): no line is lost, none is there twice.
+
+``PULSESTREAM_SEED`` repeats a run.
+"""
 
 from __future__ import annotations
 
