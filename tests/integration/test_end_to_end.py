@@ -26,10 +26,10 @@ from tests.support.wait import until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
 
-LINES = 100_000
+LINES = 60_000
 FILES = 3
 BATCH = 100
-WRITING_S = 14.0
+WRITING_S = 9.0
 AGENT_KILLS = COLLECTOR_KILLS = 3
 ENGINE_KILLS = 1
 ROTATIONS = 4

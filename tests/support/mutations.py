@@ -58,7 +58,7 @@ JSON_BOMBS = (
 
 def examples(count: int) -> Callable[[Any], Any]:
     """How many examples a test runs. No deadline: what hangs meets the suite's timeout."""
-    return settings(max_examples=count * SCALE, deadline=None, suppress_health_check=list(HealthCheck))
+    return settings(max_examples=max(10, count * SCALE // 2), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 _places = st.integers(0, 1 << 20)

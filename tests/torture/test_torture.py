@@ -13,7 +13,7 @@ import pytest
 
 from tests.torture.__main__ import run
 
-DURATION_S = 30.0
+DURATION_S = 12.0
 
 
 @pytest.fixture
