@@ -12,11 +12,10 @@ from typing import Any
 import msgspec
 
 from agent import config as configs
-from agent import discover, explain, letters, logs, naming, probe, scope, service, shape, status
+from agent import discover, explain, letters, logs, naming, overview, probe, scope, service, shape, status
 from agent.config import Config
 from agent.errors import AgentError, ConfigError
 from agent.identity import FileState
-from agent.spool import Spool
 
 OK, FAILED, USAGE = 0, 1, 2
 SHOWN_BYTES = 60
@@ -73,10 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--collector", action="store_true", help="also ask the collectors whether they take the key")
     check.set_defaults(command=_check)
 
-    show = commands.add_parser("status", parents=[shared], help="what the running agent reads, holds and has shipped")
-    show.add_argument("--json", action="store_true", help="print one JSON object")
-    show.set_defaults(command=_status)
-
+    overview.add_command(commands, shared)
     explain.add_command(commands, shared, _explain)
     letters.add_command(commands, shared, lambda options: Path(configs.load(options.config).state_dir))
 
@@ -97,7 +93,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     config = configs.load(options.config)
-    state = _kept_state(config)
+    state = status.kept_state(Path(config.state_dir))
     found_scope = scope.resolve(state.recovery.scope if state else "", config.scope, os.environ)
     files, warnings, problems = _survey(config)
     if not config.collector.api_key:
@@ -146,70 +142,13 @@ def _globs(config: Config) -> list[discover.Globs]:
     return [discover.Globs(source.name, source.include, source.exclude) for source in config.sources]
 
 
-def _kept_state(config: Config) -> Spool | None:
-    """The spool as it lies on disk, if there is one; it is only read."""
-    folder = Path(config.state_dir) / service.SPOOL
-    return Spool(folder, segment_bytes=1, max_bytes=1, read_only=True) if folder.is_dir() else None
-
-
-def _status(options: argparse.Namespace) -> int:
-    config = configs.load(options.config)
-    state = Path(config.state_dir)
-    try:
-        answer = status.ask(state)
-    except (OSError, msgspec.DecodeError) as error:
-        print(f"pulsestream-agent: {state / status.SOCKET}: {error}", file=sys.stderr)
-        return FAILED
-    running = answer is not None
-    if answer is None:
-        answer = _resting(config)
-    if options.json:
-        _print_json({"running": running, **answer})
-        return OK if running else FAILED
-    if not running:
-        print(f"no agent runs on {state}; what its state says:")
-    else:
-        print(f"agent pid {answer['pid']}, tenant {answer['tenant_id']}")
-        print(f"sending: {answer['sending']}; reading: {answer['reading']}")
-        print("spool {spool_bytes:,} bytes, unread {unread_bytes:,} bytes, lost {lost_bytes:,} bytes".format(**answer))
-        print(", ".join(f"{name} {count:,}" for name, count in sorted(answer["counts"].items())))
-    for file in answer["files"]:
-        trouble = f"  ! {file['error']}" if file.get("error") else ""
-        print(f"  {file['read_offset']:>14,} of {file['size_bytes']:>14,}  {file['file_id']}  {file['path']}{trouble}")
-    for warning in answer["warnings"]:
-        print(f"! {warning}")
-    return OK if running else FAILED
-
-
-def _resting(config: Config) -> dict[str, Any]:
-    state = _kept_state(config)
-    states = state.recovery.states.values() if state else ()
-    return {
-        "pid": None,
-        "tenant_id": (state and state.recovery.tenant_id) or None,
-        "spool_bytes": state.size_bytes if state else 0,
-        "warnings": [],
-        "files": [
-            {
-                "path": known.path,
-                "source": known.source,
-                "file_id": known.body_id or known.head_id,
-                "size_bytes": known.size,
-                "read_offset": known.offset,
-            }
-            for known in states
-            if not known.finished
-        ],
-    }
-
-
 def _explain(options: argparse.Namespace) -> int:
     config = configs.load(options.config)
     try:
         said = status.ask(Path(config.state_dir))
     except (OSError, msgspec.DecodeError):
         said = None
-    files = said["files"] if said else _resting(config)["files"]
+    files = said["files"] if said else status.resting(Path(config.state_dir))["files"]
     answer = explain.explain(str(options.path.absolute()), _globs(config), files, running=said is not None)
     if options.json:
         _print_json(answer)
@@ -241,7 +180,7 @@ def _naming(options: argparse.Namespace, path: Path) -> tuple[str, str, FileStat
     if options.scope and options.source:
         return options.scope, options.source, None, None
     config = configs.load(options.config)
-    kept = _kept_state(config)
+    kept = status.kept_state(Path(config.state_dir))
     recorded = kept.recovery.scope if kept else ""
     matching = [found.source for found in discover.find(_globs(config)) if found.path == str(path)]
     source = options.source or (matching or [config.sources[0].name])[0]

@@ -6,6 +6,9 @@ import threading
 
 from agent import wire
 
+MAX_LOSSES = 100
+"""Kept by file and reason. What is forgotten beyond them is still in the sums by reason, and at the collector."""
+
 
 class Ledger:
     """Counters. The reader adds what it read and lost, the shipper what became of it."""
@@ -16,6 +19,8 @@ class Ledger:
         self._pending: dict[str, dict[int, int]] = {}
         """Per file: where each record that is on its way begins -> how many do."""
         self._taken_to: dict[str, int] = {}
+        self._losses: dict[tuple[str, str], tuple[int, int]] = {}
+        """Path and reason -> bytes, and how often; the latest last."""
         self.tenant_id = ""
         self.sending = "starting"
         """How sending goes, in words: ok, or why not."""
@@ -24,7 +29,13 @@ class Ledger:
         self.add("read_events", events)
         self.add("read_bytes", raw_bytes)
 
-    def lost(self, reason: str, lost_bytes: int) -> None:
+    def lost(self, reason: str, lost_bytes: int, path: str = "") -> None:
+        """``path``: of the file that it was of."""
+        with self._lock:
+            before, times = self._losses.pop((path, reason), (0, 0))
+            self._losses[path, reason] = before + lost_bytes, times + 1
+            if len(self._losses) > MAX_LOSSES:
+                del self._losses[next(iter(self._losses))]
         self.add("lost_bytes", lost_bytes)
         self.add(f"lost_bytes.{reason}", lost_bytes)
         self.add(f"losses.{reason}", 1)
@@ -77,6 +88,12 @@ class Ledger:
         with self._lock:
             pending = self._pending.get(origin)
             return min(pending) if pending else self._taken_to.get(origin)
+
+    def losses(self) -> list[dict[str, str | int]]:
+        """What was lost since the start by file and reason, the latest first: the last `MAX_LOSSES` of them."""
+        with self._lock:
+            found = list(self._losses.items())[::-1]
+        return [{"path": path, "reason": reason, "bytes": count, "times": times} for (path, reason), (count, times) in found]
 
     def counts(self) -> dict[str, int]:
         with self._lock:

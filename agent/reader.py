@@ -381,7 +381,7 @@ class Reader:
                 "%s: %d bytes (%d events) lost from byte %d on: %s; raise spool.max_bytes, or choose spool.policy block",
                 loss.path, loss.lost_bytes, loss.events, loss.offset, loss.reason,
             )  # fmt: skip
-            self._ledger.lost(loss.reason, loss.lost_bytes)
+            self._ledger.lost(loss.reason, loss.lost_bytes, loss.path)
         if losses:
             self._on_append()
         return bool(losses)
@@ -526,7 +526,7 @@ class Reader:
         for loss in losses:
             least = "at least " * loss.at_least
             log.error("%s: %s%d bytes lost from byte %d on: %s", loss.path, least, loss.lost_bytes, loss.offset, loss.reason)
-            self._ledger.lost(loss.reason, loss.lost_bytes)
+            self._ledger.lost(loss.reason, loss.lost_bytes, loss.path)
         self._untold += losses
         if not self._untold:
             return

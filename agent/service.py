@@ -39,7 +39,6 @@ from agent.spool import Spool
 log = logging.getLogger("agent")
 
 LOCK = "lock"
-SPOOL = "spool"
 STEADY_S = 60.0
 """An agent that ran for so long and fails has not been failing all the time."""
 LONGEST_WAIT_S = 10.0
@@ -88,7 +87,7 @@ async def run(config: Config, *, final_status: Path | None = None) -> int:
 
 def _opened(config: Config) -> Spool:
     """Raises StateRefused."""
-    folder = Path(config.state_dir) / SPOOL
+    folder = Path(config.state_dir) / status.SPOOL
     spool = config.spool
     return Spool(folder, segment_bytes=spool.segment_bytes, max_bytes=spool.max_bytes, fsync=spool.fsync)
 

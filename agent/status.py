@@ -27,8 +27,11 @@ from agent.spool import Spool
 log = logging.getLogger("agent.status")
 
 SOCKET = "agent.sock"
+SPOOL = "spool"
+"""The spool's folder in the state folder."""
 RETRY_S = 5.0
 _CONNECT_TIMEOUT_S = 5.0
+_RUN_BYTES = 1 << 20
 _decode_answer = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -64,9 +67,56 @@ def snapshot(reader: Reader, spool: Spool, ledger: Ledger, scope: Scope, *, pid:
         "unread_bytes": reader.unread_bytes(),
         "drained": spool.drained,
         "lost_bytes": counts.get("lost_bytes", 0),
+        "losses": ledger.losses(),
         "counts": counts,
         "files": sorted(files, key=lambda file: str(file["path"])),
     }
+
+
+def kept_state(state: Path) -> Spool | None:
+    """The spool as it lies in a state folder, if there is one; it is only read. Raises StateRefused."""
+    folder = state / SPOOL
+    return Spool(folder, segment_bytes=1, max_bytes=1, read_only=True) if folder.is_dir() else None
+
+
+def resting(state: Path) -> dict[str, Any]:
+    """What the state folder says while no agent runs on it. Raises StateRefused."""
+    spool = kept_state(state)
+    known = spool.recovery.states.values() if spool else ()
+    waiting = [header for header in _waiting(spool) if header.kind in (wire.DATA, wire.LOSS)] if spool else []
+    return {
+        "pid": None,
+        "tenant_id": (spool and spool.recovery.tenant_id) or None,
+        "scope": (spool and spool.recovery.scope) or None,
+        "warnings": [],
+        "spool_bytes": spool.size_bytes if spool else 0,
+        "unread_bytes": sum(max(0, file.size - file.offset) for file in known if not file.finished),
+        "unsent_events": sum(header.events for header in waiting if header.kind == wire.DATA),
+        "unsent_losses": sum(header.kind == wire.LOSS for header in waiting),
+        "files": [
+            {
+                "path": file.path,
+                "source": file.source,
+                "file_id": file.body_id or file.head_id,
+                "size_bytes": file.size,
+                "read_offset": file.offset,
+            }
+            for file in known
+            if not file.finished
+        ],
+    }
+
+
+def _waiting(spool: Spool) -> Iterator[wire.Header]:
+    """The heads of the records that are not acknowledged, as far as they can be read."""
+    with contextlib.suppress(OSError), contextlib.closing(spool):
+        yield from _taken(spool)
+
+
+def _taken(spool: Spool) -> Iterator[wire.Header]:
+    while (run := spool.next_run(max_bytes=_RUN_BYTES, max_raw_bytes=_RUN_BYTES * 4)) is not None:
+        for entry in run.entries:
+            yield entry.header
 
 
 @contextlib.asynccontextmanager
