@@ -4,8 +4,7 @@
 
 1. Known inodes first: each either still holds its content or lets go of it.
 2. Then what holds no known content: a copy or successor of a known one, new, or too short to tell.
-3. Then the known contents that nothing holds any more: a rotated sibling beside their path takes over, also one that no
-   source matches. Where there is none, what is known to have been unread is a loss.
+3. Then the known contents that nothing holds any more (`agent.missing`).
 
 Owned by the reader thread.
 """
@@ -14,35 +13,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import msgspec
 
 from agent import crash, identity
+from agent.contents import Contents, Lost, Origins
 from agent.discover import Found, siblings
 from agent.identity import BODY_AT, Candidate, FileState, Standing
+from agent.missing import Search
 from agent.tail import Handles, Tail, inode_at
 
 log = logging.getLogger("agent.files")
 
 JUST_GONE_S = 30.0
 """A content that vanished longer ago than this before a short look-alike came is not what came back."""
-KEPT_GONE_STATES = 2000
-"""States of files that are gone: what a copy that turns up later is recognised by."""
-
-
-class Lost(NamedTuple):
-    """Bytes of a file that nobody can read any more."""
-
-    state: FileState
-    reason: str
-    lost_bytes: int
-    at: int
-    """The first lost byte."""
-    exact: bool = False
-    """These bytes and no others; else there may have been more."""
 
 
 class Catalog:
@@ -59,19 +44,12 @@ class Catalog:
         handles: Handles,
     ) -> None:
         self.scope = scope
-        self.states = states
         self.tags = tags
-        self.tails: dict[tuple[int, int], Tail] = {}
+        self._contents = Contents(states, handles=handles)
+        self.states, self.tails = self._contents.states, self._contents.tails
+        self._search = Search(self._contents)
         self._fresh = fresh
         self._make_origin = make_origin
-        self._handles = handles
-        self._owners: dict[str, Tail] = {}
-        self._gone_s: dict[str, float] = {}
-        self._unsure: set[str] = set()
-        """Origins of contents that may lie in a file which cannot be read now."""
-        self._untold: set[str] = set()
-        """Origins of contents whose loss is not in the spool yet."""
-        self._walks = 0
         self._cut: list[Lost] = []
         """Seen, unread and cut away while the rest of the file stayed."""
 
@@ -79,7 +57,7 @@ class Catalog:
         """Go on with files that an earlier catalog held open, before the first walk. What can be found by its path is
         found there; the others have no name any more, or one that nothing matches, and are known by their handles only."""
         for tail in tails:
-            tail.hand_over(self._handles)
+            tail.hand_over(self._contents.handles)
             state, tail.state, tail.replaces, tail.error = tail.state, None, "", ""
             with contextlib.suppress(OSError):
                 tail.look()
@@ -104,19 +82,19 @@ class Catalog:
             state.recent.append(tail.mark(state.base))
         self.tags[state.head] = max(state.tag, self.tags.get(state.head, 0))
         self.states[state.origin] = state
-        self._hold(tail, state)
+        self._contents.hold(tail, state)
 
     # Step 1 and 2: files on disk ---------------------------------------------------------------------------------------
 
     def update(self, found: list[Found], now_s: float) -> Iterator[Tail]:
         """Take the result of a walk into account. Yields tails with something to read or to look at."""
-        self._walks += 1
+        self._contents.walks += 1
         for known in self.tails.values():
             known.listed = False
         arrived: list[Tail] = []
         for path, source, stat in found:
             inode = (stat.st_dev, stat.st_ino)
-            tail = self.tails.get(inode) or self._new_tail(path, source, stat, now_s)
+            tail = self.tails.get(inode) or self._contents.new_tail(path, source, stat, now_s)
             if inode not in self.tails:
                 self.tails[inode] = tail
                 arrived.append(tail)
@@ -139,12 +117,6 @@ class Catalog:
             if not tail.listed:
                 yield from self._unlisted(tail)
 
-    def _new_tail(self, path: str, source: str, stat: os.stat_result, now_s: float) -> Tail:
-        tail = Tail(path, source, stat, now_s, self._handles)
-        if self._walks == 1:
-            tail.replay_until = tail.size  # a power cut may have taken the records of what was shipped from the spool
-        return tail
-
     def _moved(self, tail: Tail, path: str) -> None:
         before = tail.name
         tail.move(path)
@@ -158,12 +130,12 @@ class Catalog:
             return
         newest_first = states[::-1]
         for state in sorted(newest_first, key=lambda state: state.device != tail.inode[0]):
-            if state.generation != tail.generation or state.origin in self._owners:
+            if state.generation != tail.generation or state.origin in self._contents.owners:
                 continue
             if (state.gone_ns or self._on_another_device(state, tail)) and not self._is_back(state, tail):
                 continue
             state.gone_ns, state.finished = 0, False
-            self._hold(tail, state)
+            self._contents.hold(tail, state)
             with contextlib.suppress(OSError):  # what cannot be read now is compared before it is read
                 self.check(tail)
             return
@@ -177,7 +149,7 @@ class Catalog:
     def _is_back(self, state: FileState, tail: Tail) -> bool:
         """Whether a content that was given up lies in its inode again: a folder that was away, a file moved out and back."""
         try:
-            return self._is(state, tail)
+            return self._contents.is_in(state, tail)
         except OSError:
             return False
 
@@ -194,7 +166,7 @@ class Catalog:
         if tail.is_open and (tail.state is not None or tail.size):
             yield tail
         else:
-            self.drop(tail)
+            self._contents.drop(tail)
 
     def _opens(self, tail: Tail) -> bool:
         try:
@@ -239,7 +211,7 @@ class Catalog:
     def other_content(self, tail: Tail) -> None:
         """The tail's content was cut away or replaced in place (rule 3)."""
         log.info("%s: holds other content now", tail.name)
-        self._let_go(tail)
+        self._contents.let_go(tail)
         tail.settled = True
 
     def _rewind(self, tail: Tail, state: FileState, verdict: identity.Rewind) -> None:
@@ -256,14 +228,7 @@ class Catalog:
             again.recent.append(tail.mark(offset))
         if not offset:
             identity.see_front(again, tail.front(BODY_AT))
-        self._replace(tail, state, again)
-
-    def _replace(self, tail: Tail, old: FileState, new: FileState) -> None:
-        del self.states[old.origin]
-        self._owners.pop(old.origin, None)
-        self.states[new.origin] = new
-        self._hold(tail, new)
-        new.base, new.replaces, tail.replaces = new.offset, old.origin, old.origin
+        self._contents.replace(tail, state, again)
         crash.point("rewind.replaced")
 
     def identify(self, tail: Tail, now_s: float, *, final: bool = False) -> None:
@@ -290,7 +255,7 @@ class Catalog:
 
     def _unlike(self, state: FileState, front: bytes) -> bool:
         """Whether a known file begins differently. Only one that has not been read, so has no marks, is asked itself."""
-        owner = self._owners.get(state.origin)
+        owner = self._contents.owners.get(state.origin)
         if state.offset or owner is None:
             return False
         try:
@@ -321,19 +286,19 @@ class Catalog:
         )
         identity.see_front(state, front)
         self.states[state.origin] = state
-        self._hold(tail, state)
+        self._contents.hold(tail, state)
 
     def _same(self, tail: Tail, known: FileState) -> None:
         """Rule 4 and its like: nothing to send while it is a prefix; where it is longer, go on where the known one ended."""
         if tail.size < known.offset:
             return
-        owner = self._owners.get(known.origin)
+        owner = self._contents.owners.get(known.origin)
         if owner is None:
             log.info("%s: goes on where %s ended", tail.name, known.path)
             known.path, known.gone_ns, known.finished = tail.name, 0, False
             known.inode, known.generation = tail.inode[1], tail.generation
             known.replay_until = max(known.replay_until, tail.size)
-            self._hold(tail, known)
+            self._contents.hold(tail, known)
         elif tail.size > known.offset and owner.look() == known.offset:
             copy = msgspec.structs.replace(
                 known,
@@ -349,154 +314,39 @@ class Catalog:
                 base=known.offset,
             )
             self.states[copy.origin] = copy
-            self._hold(tail, copy)
+            self._contents.hold(tail, copy)
 
     def _standing(self, state: FileState, asking: Tail) -> Standing:
-        owner = self._owners.get(state.origin)
-        if state.origin in self._unsure:
+        owner = self._contents.owners.get(state.origin)
+        if state.origin in self._contents.unsure:
             return Standing.ALIVE
         if owner is not None and (not owner.deleted or owner.size > state.offset):
             return Standing.ALIVE
-        gone_s = self._gone_s.get(state.origin)
+        gone_s = self._contents.gone_s.get(state.origin)
         if gone_s is None:
             return Standing.LONG_GONE if state.finished else Standing.JUST_GONE
         return Standing.JUST_GONE if asking.first_seen_s - gone_s <= JUST_GONE_S else Standing.LONG_GONE
 
-    def _hold(self, tail: Tail, state: FileState) -> None:
-        tail.state = state
-        state.path, state.place, state.device = tail.name, tail.place, tail.inode[0]
-        state.source = tail.source
-        state.replay_until = max(state.replay_until, tail.replay_until)
-        self._owners[state.origin] = tail
-        self._gone_s.pop(state.origin, None)
-        self._unsure.discard(state.origin)
-        self._untold.discard(state.origin)
-
-    # Step 3: contents that nothing holds -------------------------------------------------------------------------------
+    # Step 3 ------------------------------------------------------------------------------------------------------------
 
     def settle_missing(self, now_s: float, now_ns: int) -> Iterator[Tail | Lost]:
         """Find a holder for every content that lost its own. Yields the tails found, and what is lost."""
         cut, self._cut = self._cut, []
         yield from cut
-        for state in list(self.states.values()):
-            if state.origin in self._owners or state.finished or state.origin in self._untold:
-                continue
-            self._gone_s.setdefault(state.origin, now_s)
-            try:
-                tail = self._sibling(state, now_s)
-            except OSError as error:
-                if state.origin not in self._unsure:
-                    log.warning("%s: what became of it cannot be told: %s; each walk looks again", state.path, error)
-                self._unsure.add(state.origin)
-                continue
-            self._unsure.discard(state.origin)
-            if tail is not None:
-                yield tail
-                continue
-            state.gone_ns = state.gone_ns or now_ns
-            state.finished = not state.gaps and state.size <= max(state.offset, state.read_to)
-            if not state.finished:
-                self._untold.add(state.origin)
-            for start, end in state.gaps:
-                yield Lost(state, "spool_record_damaged", end - max(start, state.offset), max(start, state.offset), exact=True)
-            if state.size > (unread_from := max(state.offset, state.read_to)):
-                reason = "cut_before_read" if os.path.exists(state.path) else "deleted_before_read"
-                yield Lost(state, reason, state.size - unread_from, unread_from)
+        yield from self._search.settle(now_s, now_ns)
 
     def told(self) -> None:
-        """The losses found so far are in the spool. Only now their files are done with: a head that says so before the losses
-        are told would make a crash swallow them."""
-        for origin in self._untold & self.states.keys():
-            self.states[origin].finished = True
-        self._untold.clear()
-
-    def _sibling(self, state: FileState, now_s: float) -> Tail | None:
-        """The rotated file that holds this content, by inode or by its marks. Raises OSError when none is found, and one
-        that may be it cannot be read: no space for handles, no right, a disk that fails."""
-        trouble: OSError | None = None
-        place = os.fsdecode(state.place) if state.place else state.path
-        for path in (place, *siblings(place)):
-            try:
-                stat = os.stat(path)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError as error:
-                trouble = error
-                continue
-            tail = self.tails.get((stat.st_dev, stat.st_ino))
-            if tail is not None and tail.state is not None:
-                continue
-            tail = tail or self._new_tail(path, state.source, stat, now_s)
-            try:
-                found = self._is(state, tail)
-            except OSError as error:
-                found = False
-                if not isinstance(error, PermissionError) or stat.st_ino == state.inode:
-                    trouble = error
-            if not found:
-                if tail.inode not in self.tails:
-                    tail.close()
-                continue
-            if tail.inode not in self.tails:
-                tail.listed = False
-                self.tails[tail.inode] = tail
-            log.info("%s: found as %s, %d bytes left to read", state.path, path, tail.size - state.offset)
-            state.gone_ns = 0
-            state.inode, state.generation = tail.inode[1], tail.generation
-            self._hold(tail, state)
-            return tail
-        if trouble is not None:
-            raise trouble
-        return None
-
-    def _is(self, state: FileState, tail: Tail) -> bool:
-        """Raises OSError."""
-        tail.look()
-        if state.offset == 0:
-            if not state.front[0]:
-                return (state.inode, state.generation) == (tail.inode[1], tail.generation)
-            return identity.begins_alike(state, tail.size, tail.holds) and not self._was_read(tail)
-        return bool(state.recent) and tail.size >= state.offset and tail.holds(*state.recent[-1])
-
-    def _was_read(self, tail: Tail) -> bool:
-        """Whether all of a file was read under another state: it may begin like one that was not."""
-        return any(
-            state.recent and state.offset == tail.size and tail.holds(*state.recent[-1]) for state in self.states.values()
-        )
-
-    # Letting go --------------------------------------------------------------------------------------------------------
-
-    def _let_go(self, tail: Tail) -> None:
-        """The tail's content is gone from its inode; the content may turn up elsewhere."""
-        if tail.state is not None:
-            self._owners.pop(tail.state.origin, None)
-            tail.state = None
+        """The losses found so far are in the spool."""
+        self._search.told()
 
     def finish(self, tail: Tail, now_s: float, now_ns: int) -> None:
         """A rotated or deleted file was read to its end, and its bytes are synced."""
-        state = tail.state
-        if state is not None:
-            state.finished, state.gone_ns = True, now_ns
-            self._gone_s[state.origin] = now_s
-        self._let_go(tail)
-        self.drop(tail)
+        self._contents.finish(tail, now_s, now_ns)
 
     def drop(self, tail: Tail) -> None:
-        tail.close()
-        self._let_go(tail)
-        self.tails.pop(tail.inode, None)
+        """Forget a file on disk."""
+        self._contents.drop(tail)
 
     def all_states(self) -> list[FileState]:
-        """What the next segment begins with; forgets the oldest of the gone."""
-        gone = [state for state in self.states.values() if state.finished]
-        for state in gone[: max(0, len(gone) - KEPT_GONE_STATES)]:
-            del self.states[state.origin]
-            self._gone_s.pop(state.origin, None)
-        return list(self.states.values())
-
-
-class Origins:
-    """Makes origins: random, 16 hex digits."""
-
-    def __call__(self) -> str:
-        return os.urandom(8).hex()
+        """What the next segment begins with."""
+        return self._contents.all_states()

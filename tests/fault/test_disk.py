@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agent import reader, service, status
+from agent import recorder, service, status
 from agent import spool as spools
 from agent.config import Collector, Config, Source, SpoolConfig
 from agent.errors import StateRefused, StorageFailed, StorageFull
@@ -142,7 +142,7 @@ def test_an_agent_whose_disk_fails_for_a_while_goes_on_by_itself(
             disk.room_bytes, disk.refuses = None, 0
         return looks > 20 and wanted <= sink.seen().texts.keys()
 
-    monkeypatch.setattr(reader, "STORAGE_RETRY_S", 0.05)
+    monkeypatch.setattr(recorder, "STORAGE_RETRY_S", 0.05)
     assert in_this_process(config_of(tmp_path, logs, sink), all_there, "every line has arrived") == 0
     assert disk.failing_syncs == 0
     exactly_once(sink.seen(), app.lines)
@@ -201,7 +201,7 @@ def test_a_full_disk_costs_neither_cpu_nor_log(
     folder: Path, logs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is asked again at intervals, with one record, however many files have something to say."""
-    monkeypatch.setattr(reader, "STORAGE_RETRY_S", 3600.0)
+    monkeypatch.setattr(recorder, "STORAGE_RETRY_S", 3600.0)
     apps, disk, rounds = [App(logs / f"{number}.log", f"file {number}") for number in range(20)], FakeDisk(), []
     with Reading(folder, logs, disk) as reading:
         note_acks = reading.reader._note_acks
@@ -214,11 +214,11 @@ def test_a_full_disk_costs_neither_cpu_nor_log(
             del rounds[:]
             until(lambda: len(rounds) > 3, "it looks again")
             assert disk.refused == asked
-            reading.reader._storage_retry_s = 0.0
+            reading.reader.recorder.storage_retry_s = 0.0
             until(lambda asked=asked: disk.refused > asked, "it asks again")
-        monkeypatch.setattr(reader, "STORAGE_RETRY_S", 0.0)
+        monkeypatch.setattr(recorder, "STORAGE_RETRY_S", 0.0)
         disk.room_bytes = None
-        reading.reader._storage_retry_s = 0.0
+        reading.reader.recorder.storage_retry_s = 0.0
         reading.has_read(400)
     told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(told) == 1, told

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from agent import identity, wire
-from agent.catalog import Catalog, Origins
+from agent.catalog import Catalog
 from agent.codec import decompress
+from agent.contents import Origins
 from agent.identity import FileState
 from agent.naming import events
 from agent.tail import Handles, Tail
@@ -173,7 +174,7 @@ class FakeTail(Tail):
     """A file whose device and inode number are what the test says."""
 
     def __init__(self, path: str, stat: os.stat_result, catalog: Catalog) -> None:
-        super().__init__(path, "app", stat, 0.0, catalog._handles)
+        super().__init__(path, "app", stat, 0.0, catalog._contents.handles)
         self._really = os.open(path, os.O_RDONLY)
 
     def open(self) -> int:

@@ -1,0 +1,239 @@
+"""Records: what was read of a file, or lost of it, goes into the spool together with the file's new state.
+
+Promises:
+- One append moves the data and the offset; nothing else moves an offset.
+- Losses go the way of the data: through the spool, synced at once, since nobody could count them again.
+- A full spool, or a disk that takes nothing, changes nothing: it is asked again later. Where the configuration prefers
+  fresh lines, what was held longest is given up instead, and told.
+
+Owned by the reader thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from agent import crash, identity, shape, wire
+from agent.codec import compress
+from agent.config import Config, Source
+from agent.contents import Lost
+from agent.errors import StorageFull
+from agent.identity import BODY_AT, FileState
+from agent.ledger import Ledger
+from agent.logs import REPEAT_S, Fault
+from agent.segment import Checkpoint, encode_checkpoint, merge
+from agent.spool import Spool, loss_record
+from agent.tail import Tail
+
+log = logging.getLogger("agent.reader")
+
+STORAGE_RETRY_S = 1.0
+"""A disk that takes nothing is asked again this often, with one record: reading and compressing for nothing costs CPU."""
+TOLD_BYTES = 3 << 20
+TOLD_AFTER_S = 0.02
+"""While there is much to read the shipper is told once for so many bytes, or after so long: about a request's worth, and a
+quarter of the shipper's CPU."""
+
+
+class Recorder:
+    """Owns the way into the spool. ``states``: of all contents; ``on_append`` tells the shipper that there is something new."""
+
+    def __init__(
+        self,
+        config: Config,
+        spool: Spool,
+        states: dict[str, FileState],
+        *,
+        scope: str,
+        agent: str,
+        ledger: Ledger,
+        on_append: Callable[[], None],
+    ) -> None:
+        self._spool = spool
+        self._states = states
+        self._scope = scope
+        self._agent = agent
+        self._ledger = ledger
+        self._on_append = on_append
+        self._sources = {source.name: source for source in config.sources}
+        self._drops_oldest = config.spool.policy == "drop_oldest"
+        self._boot = os.urandom(4).hex()
+        self._records = 0
+        self._untold_bytes = 0
+        self._told_s = 0.0
+        self._storage = Fault(log, "writing to the spool")
+        self._full_said_s = float("-inf")
+        self.storage_retry_s = 0.0
+        self.blocked = False
+        """The spool is full, or its disk takes nothing."""
+        self.losses: list[wire.Loss] = []
+        """Found, and not in the spool yet."""
+
+    # Room --------------------------------------------------------------------------------------------------------------
+
+    def is_ready(self, length: int, now_s: float) -> bool:
+        """Whether a record of so many bytes can be appended now; notes it where not."""
+        if not self._has_room(length):
+            if now_s - self._full_said_s >= REPEAT_S:
+                log.warning("the spool is full (%d bytes): reading waits for acks", self._spool.size_bytes)
+                self._full_said_s = now_s
+            self.blocked = True
+            return False
+        self.blocked = now_s < self.storage_retry_s
+        return not self.blocked
+
+    def refused(self, error: StorageFull, now_s: float) -> bool:
+        """The disk has no room for a record. Whether there is some now, by giving up what was held longest."""
+        if self._gives_up():
+            return True
+        self._storage.seen(f"{error}; reading waits, the sources hold the data", now_s)
+        self.storage_retry_s = now_s + STORAGE_RETRY_S
+        self.blocked = True
+        return False
+
+    def _has_room(self, length: int) -> bool:
+        while not self._spool.room(length):
+            if not self._gives_up():
+                return False
+        return True
+
+    def _gives_up(self) -> bool:
+        """Where that is wanted, make room by giving up a segment. Whether there was one."""
+        losses = self._spool.drop_oldest(self._loss_record) if self._drops_oldest else ()
+        for loss in losses:
+            log.error(
+                "%s: %d bytes (%d events) lost from byte %d on: %s; raise spool.max_bytes, or choose spool.policy block",
+                loss.path, loss.lost_bytes, loss.events, loss.offset, loss.reason,
+            )  # fmt: skip
+            self._ledger.lost(loss.reason, loss.lost_bytes, loss.path)
+        if losses:
+            self._on_append()
+        return bool(losses)
+
+    # Data --------------------------------------------------------------------------------------------------------------
+
+    def append(
+        self,
+        tail: Tail,
+        state: FileState,
+        window: memoryview,
+        window_at: int,
+        events: int,
+        *,
+        partial: bool,
+        shaped: shape.Shaped | None,
+    ) -> None:
+        """Append the block that ends ``window`` and begins at the state's offset, and move the file's state behind it.
+
+        Args:
+            window: bytes of the file from ``window_at`` on, as `identity.advance` wants them.
+            shaped: what is sent instead of the block as it lies there.
+
+        Raises StorageFull, StorageFailed.
+        """
+        source = self._sources[tail.source]
+        offset, start, to = state.offset, state.offset - window_at, window_at + len(window)
+        change = msgspec.structs.replace(state, marks={}, recent=[])
+        identity.advance(change, window, window_at, to)
+        if not window_at and to >= BODY_AT:  # known from now on, also if nothing is ever appended
+            change.body_id = identity.file_id(self._scope, tail.source, bytes(window[:BODY_AT]), 0)
+        reproducible = not (partial or (state.tag and offset < BODY_AT)) and (shaped is None or shaped.reproducible)
+        flags = wire.REPLAY * (offset < state.replay_until) | wire.REPRODUCIBLE * reproducible | wire.PARTIAL * partial
+        header = wire.Header(
+            wire.DATA,
+            self._next_id(),
+            agent=self._agent,
+            scope=self._scope,
+            source=tail.source,
+            service=source.service or source.name,
+            path=tail.name,
+            file_id=state.head_id if offset < BODY_AT else state.body_id,
+            origin=state.origin,
+            base_offset=offset,
+            source_from=offset,
+            source_to=to,
+            raw_bytes=len(window) - start,
+            events=events,
+            format=source.format,
+            observed_ns=time.time_ns(),
+            flags=flags,
+            labels=source.labels,
+            fields=_fields(source),
+            checkpoint=encode_checkpoint(Checkpoint(change, tail.replaces)),
+        )
+        if shaped is not None:
+            header = shaped.header(header)
+        self._spool.append(wire.encode_record(header, compress(window[start:] if shaped is None else shaped.payload)))
+        self._storage.over()
+        tail.replaces = ""
+        tail.state = self._states[state.origin] = merge(state, change)
+        crash.point("append.applied")
+        if not reproducible:
+            self._spool.sync()
+        self._ledger.read(events, len(window) - start)
+        self._untold_bytes += len(window) - start
+        if self._untold_bytes >= TOLD_BYTES or time.monotonic() - self._told_s >= TOLD_AFTER_S:
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell the shipper that there is something new, if there is."""
+        if self._untold_bytes:
+            self._untold_bytes, self._told_s = 0, time.monotonic()
+            self._on_append()
+
+    def _next_id(self) -> str:
+        self._records += 1
+        return f"{self._boot}{self._records:08x}"
+
+    # Losses ------------------------------------------------------------------------------------------------------------
+
+    def lose(self, lost: Iterable[Lost], told: Callable[[], None]) -> None:
+        """Tell of losses, with those that could not be told before. ``told`` is called once they are in the spool."""
+        now_ns = time.time_ns()
+        known = {loss.loss_id for loss in self.losses}
+        found = (
+            wire.Loss(
+                f"{state.origin}-{at:x}" + f"-{lost_bytes:x}" * exact,
+                state.path,
+                state.source,
+                reason,
+                lost_bytes,
+                not exact,
+                at,
+                state.head_id,
+                now_ns,
+            )
+            for state, reason, lost_bytes, at, exact in lost
+        )
+        losses = [loss for loss in found if loss.loss_id not in known]
+        for loss in losses:
+            least = "at least " * loss.at_least
+            log.error("%s: %s%d bytes lost from byte %d on: %s", loss.path, least, loss.lost_bytes, loss.offset, loss.reason)
+            self._ledger.lost(loss.reason, loss.lost_bytes, loss.path)
+        self.losses += losses
+        if not self.losses:
+            return
+        crash.point("loss.before")
+        try:
+            self._spool.append(self._loss_record(tuple(self.losses)))
+        except StorageFull:
+            return  # the next walk tells; should the agent end before, the next start finds the loss again
+        crash.point("loss.appended")
+        self._spool.sync()
+        self.losses.clear()
+        told()
+        crash.point("loss.synced")
+        self._on_append()
+
+    def _loss_record(self, losses: tuple[wire.Loss, ...]) -> bytes:
+        name, now_ns = self._next_id(), time.time_ns()
+        return loss_record(losses, record_id=name, agent=self._agent, scope=self._scope, observed_ns=now_ns)
+
+
+def _fields(source: Source) -> wire.Fields:
+    return wire.Fields(source.fields.time, source.fields.level, source.fields.message)
