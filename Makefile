@@ -1,5 +1,5 @@
 # make demo   the whole product on this machine; LOGS='/path/*.log …' VAR=dir PORT=n DURATION=seconds
-# make test   the whole suite
+# make test   the whole suite; JOBS=n test files at once
 # make fuzz   every decoder for longer; FUZZ=times as many examples as in the suite
 # make check  lint and types
 # make crash  death at every named point of the agent, once and again
@@ -8,6 +8,8 @@
 VENV ?= .venv
 VAR ?= var
 PORT ?= 8080
+# Test files at once; 0: one after the other, in one process.
+JOBS ?= 3
 PY = $(VENV)/bin/python
 
 # The newest Python from 3.11 on that can be found and has what a virtual environment needs.
@@ -21,7 +23,7 @@ demo: $(VENV)/.demo
 export LOGS
 
 test: $(VENV)/.dev
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(JOBS) --dist loadfile
 
 check: $(VENV)/.dev
 	$(PY) -m ruff format --check .

@@ -241,7 +241,10 @@ def answer_of(error: BaseException, request_id: str = "") -> Reply:
 
 def shown(value: object) -> str:
     """A caller's value as it may be quoted back: short, printable."""
-    text = str(value)
+    try:
+        text = str(value)
+    except RecursionError:  # how deep that is depends on who calls
+        text = "(nested too deeply to be shown)"
     cut = text if len(text) <= SHOWN_VALUE_CHARS else text[:SHOWN_VALUE_CHARS] + "…"
     return "".join(c if c.isprintable() else "\ufffd" for c in cut)
 

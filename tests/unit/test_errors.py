@@ -84,6 +84,13 @@ def test_a_quoted_value_is_short_and_printable() -> None:
     assert error.errors[0].value == "a\ufffd\ufffd" + "b" * 97 + "…"
 
 
+def test_a_value_nested_deeper_than_the_stack_can_be_quoted() -> None:
+    value: object = 1
+    for _ in range(20_000):
+        value = {"a": value}
+    assert invalid("title", "is odd", value).errors[0].value == "(nested too deeply to be shown)"
+
+
 def test_the_envelope_is_what_the_api_promises() -> None:
     body = msgspec.json.decode(msgspec.json.encode(Envelope(answer_of(invalid("limit", "bad", "x", "use 5")).body)))
     fault = {"field": "limit", "error": "bad", "value": "x", "suggestion": "use 5"}
