@@ -173,13 +173,16 @@ def _result(batch: Batch, place: int, verdicts: Mapping[int, Verdict], limited: 
     if verdict.outcome == RATE_LIMITED and limited is not None:
         errors = (FieldError("event", limited.message, suggestion=f"send it again in {wait_of(limited)} s"),)
     elif verdict.outcome not in _SUCCESS:
-        errors = (store_fault(verdict),)
+        errors = (fault_of(verdict),)
     success = verdict.outcome in _SUCCESS
     return EventResult(place, success, event.event_id, verdict.outcome, errors, verdict.deleted)  # type: ignore[arg-type]  # likewise
 
 
-def store_fault(verdict: Verdict) -> FieldError:
-    """What is said of an event that the engine refused."""
+def fault_of(verdict: Verdict) -> FieldError:
+    """What is said of an event that was looked up or written and is not stored."""
+    if verdict.outcome == wire.EXPIRED:
+        error = "names an event that was stored before and is older by now than this tenant keeps"
+        return FieldError("event_id", error, suggestion="it is not stored again; use a new ID for a new event")
     return FieldError(
         "event", f"the store refuses it ({verdict.reason})", suggestion="the operator finds the reason in the log"
     )

@@ -46,6 +46,7 @@ EVENT_COLUMNS = {
     "response_time_ms": "Float64 CODEC(ZSTD(1))",
     "request_size_bytes": _NUMBER,
     "response_size_bytes": _NUMBER,
+    "zero_metrics": "Array(LowCardinality(String)) CODEC(ZSTD(1))",
     "error_code": WORD,
     "error_type": WORD,
     "error_message": _TEXT,
@@ -53,7 +54,8 @@ EVENT_COLUMNS = {
     "payload": _TEXT,
     "metadata": _TEXT,
 }
-"""Stored columns of `events`, in order. Numbers are 0 and texts empty where an event did not say."""
+"""Stored columns of `events`, in order. Numbers are 0 and texts empty where an event did not say. ``zero_metrics``: the
+names of those numbers that it did say to be 0 (a gRPC status of 0 is a success, not a gap)."""
 
 BLOCK_COLUMNS = {
     "commit_id": "UInt64",

@@ -4,6 +4,9 @@ Order: IDs that may be there are looked up → events beyond the retention are s
 formats that the engine parses, what it set aside is read back. An item (a record) has its outcome in its ``tally``,
 or the error that kept it from having one in ``error``.
 
+Of what is looked up, that which reads show or which was deleted is a duplicate; what is stored beyond the retention is
+expired, and not written again (`collector.event_commit` says why).
+
 An insert that the engine refuses because of what is in it is made again per request, then by halves of its records,
 then by halves of the lines, down to the event: that event is `rejected`, with the engine's code as reason. What the
 engine said goes to the log only. An error that no content can cause (`NOT_CONTENT`) rejects nothing: the callers get
@@ -70,25 +73,31 @@ class Commit:
         asked = [item for item in items if item.lookup]
         if asked:
             self._metrics.lookups.inc(len(asked))
-        known = await self._known([item.parcel for item in asked if not item.parcel.losses])
+        known, beyond = await self._known([item.parcel for item in asked if not item.parcel.losses])
         known_losses = await self._known_losses([item.parcel for item in asked if item.parcel.losses])
         pieces = []
         for item in items:
             parcel = item.parcel
             if item.lookup:
-                missing = _missing(parcel, (known_losses if parcel.losses else known).get(parcel.tenant_id, []))
-                item.tally.duplicate(parcel.events - (parcel.events if missing is None else len(missing)))
+                there = (known_losses if parcel.losses else known).get(parcel.tenant_id, [])
+                missing = _missing(parcel, there)
                 if missing is not None:
+                    gone = _missing(parcel, beyond.get(parcel.tenant_id, []))
+                    expired = [] if gone is None else sorted(set(range(parcel.events)).difference(gone))
+                    if expired:
+                        _refuse(Piece(item, picked(parcel, expired)), wire.EXPIRED, formats.OLDER_THAN_RETENTION)
+                    item.tally.duplicate(parcel.events - len(missing) - len(expired))
                     if not missing:
                         continue
                     parcel = picked(parcel, missing)
             pieces.append(Piece(item, parcel))
         return pieces
 
-    async def _known(self, parcels: list[Parcel]) -> dict[str, list[str]]:
-        """Per tenant, the IDs in the store within the parcels' ranges, in order; deleted events too."""
+    async def _known(self, parcels: list[Parcel]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+        """Per tenant, the IDs in the store within the parcels' ranges, in order: all, deleted events too; and those of
+        them that lie beyond the retention."""
         if not parcels:
-            return {}
+            return {}, {}
         params: dict[str, Any] = {}
         for n, parcel in enumerate(parcels):
             params[f"t{n}"] = parcel.tenant_id
@@ -97,8 +106,14 @@ class Commit:
             f"(tenant_id = {{t{n}:String}} AND external_id >= {{a{n}:String}} AND external_id <= {{b{n}:String}})"
             for n in range(len(parcels))
         )
-        found = await self._asked(f"SELECT DISTINCT tenant_id, external_id FROM events WHERE {where}", params)
-        return _by_tenant(found)
+        found = await self._asked(
+            "SELECT tenant_id, external_id, max(is_deleted) ? NULL : toUnixTimestamp64Micro(argMax(timestamp, version)) "
+            f"FROM events WHERE {where} GROUP BY tenant_id, external_id",
+            params,
+        )
+        oldest_us = {parcel.tenant_id: rows.oldest_ns(parcel, self._now_ns) // 1000 for parcel in parcels}
+        beyond = [row for row in found if row[2] is not None and row[2] < oldest_us[row[0]]]
+        return _by_tenant(found), _by_tenant(beyond)
 
     async def _known_losses(self, parcels: list[Parcel]) -> dict[str, list[str]]:
         known: dict[str, list[str]] = {}
@@ -212,7 +227,7 @@ def _missing(parcel: Parcel, known: list[str]) -> list[int] | None:
 
 def _by_tenant(found: Iterable[tuple[Any, ...]]) -> dict[str, list[str]]:
     known: dict[str, list[str]] = {}
-    for tenant, event_id in found:
+    for tenant, event_id, *_ in found:
         known.setdefault(tenant, []).append(event_id)
     for ids in known.values():
         ids.sort()

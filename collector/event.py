@@ -28,7 +28,7 @@ _ERROR = ("error_code", "error_message", "error_type", "stack_trace")
 _EXPRESSIONS = {
     "timestamp": "toUnixTimestamp64Micro(timestamp)",
     "observed_timestamp": "toUnixTimestamp64Micro(observed_timestamp)",
-    **{name: name for name in (*_PLAIN, *_METRICS)},
+    **{name: name for name in (*_PLAIN, *_METRICS, "zero_metrics")},
     **{name: f"toValidUTF8({name})" for name in (*_TEXTS, *_CONTEXT, *_ERROR)},
     "tags": "arrayMap(tag -> toValidUTF8(tag), tags)",
     "attributes": "mapApply((k, v) -> (toValidUTF8(k), toValidUTF8(v)), attributes)",
@@ -69,7 +69,7 @@ def event_of(row: tuple[Any, ...]) -> Event:
             "name": value["source"],
         },
         "context": _said(value, (*_CONTEXT, "tags")),
-        "metrics": _said(value, _METRICS),
+        "metrics": {name: value[name] for name in _METRICS if value[name] or name in value["zero_metrics"]},
         "error_details": _said(value, _ERROR),
         "attributes": value["attributes"],
         "payload": _decoded(value["payload"]),

@@ -33,7 +33,7 @@ _ERROR_COLUMNS = ("error_code", "error_message", "error_type", "stack_trace")
 ROW_COLUMNS = (
     "external_id", "timestamp", "observed_timestamp", "retention_days", "event_type", "severity", "title", "message",
     "attributes", "trace_id", "span_id", "payload", "metadata",
-    *_SOURCE_COLUMNS, *_CONTEXT_COLUMNS, *_METRICS_COLUMNS, *_ERROR_COLUMNS,
+    *_SOURCE_COLUMNS, *_CONTEXT_COLUMNS, *_METRICS_COLUMNS, "zero_metrics", *_ERROR_COLUMNS,
 )  # fmt: skip
 """Columns of `events` that a row has; the others are the tenant, the version, and those of lines of files. What an event
 does not say is None in its row."""
@@ -156,15 +156,20 @@ def _checked(event: ApiEvent, extras: dict[str, Any], size: int, rules: Rules, m
     source = event.source
     if rules.source_application and not source.name:
         source = msgspec.structs.replace(source, name=rules.source_application)
+    metrics = _NO_METRICS if event.metrics is None else astuple(event.metrics)
     row = (
         event_id, time_us, now_us, rules.retention_class, event.event_type, event.severity or "info", event.title,
         event.message, attributes, event.trace_id, event.span_id, payload, metadata,
         *astuple(source),
         *(_NO_CONTEXT if event.context is None else astuple(event.context)),
-        *(_NO_METRICS if event.metrics is None else astuple(event.metrics)),
+        *metrics, _zeros(metrics) if 0 in metrics else None,
         *(_NO_ERROR if event.error_details is None else astuple(event.error_details)),
     )  # fmt: skip
     return Checked(event_id, row, size, minted, ahead)
+
+
+def _zeros(metrics: tuple[Any, ...]) -> list[str]:
+    return [name for name, value in zip(_METRICS_COLUMNS, metrics, strict=True) if value == 0]
 
 
 def id_fault(event_id: str) -> FieldError | None:

@@ -1,11 +1,17 @@
 """The part of a commit that writes events of the JSON API.
 
-Order: IDs are looked up, without FINAL so that deleted events are seen → what is there is a duplicate → of several
+Order: IDs are looked up, without FINAL so that deleted events are seen → what is there is a duplicate, or expired → of several
 events with one ID in this commit the first is written → one insert → the others are duplicates of it, or, where it was
 refused, the next one is written in its place.
 
 A tenant's commits in a collector run one after the other, so an ID that was accepted is found by every later one. The
 stored event is never touched by a repeat: it is not written at all.
+
+`duplicate` is said of what reads show, and of what was deleted. An event that is stored beyond the tenant's retention
+(until the engine drops its week, or since the retention was shortened) is `expired`, also where its repeat carries
+another time or none: all copies of an ID have one time, the first. Were the repeat written beside it, the first would win
+and hide what had just been acknowledged; were the repeat to win, a longer retention would show the event twice. Once the
+engine has dropped it, nothing is known of it and the ID is free.
 
 An insert that the engine refuses for its content is made again per request, then by halves, down to the event, as in
 `collector.commit`.
@@ -28,7 +34,7 @@ from collector import rows
 from collector.backlog import EventItem
 from collector.errors import StoreAway, StoreError
 from collector.event_checks import Row
-from collector.event_parcels import ACCEPTED, DELETED, DUPLICATE, Verdict, columns_of, table_of
+from collector.event_parcels import ACCEPTED, DELETED, DUPLICATE, EXPIRED, Verdict, columns_of, table_of
 from collector.metrics import Metrics
 from collector.refusals import MAX_INSERT_EVENTS, NOT_CONTENT, STORE_ERROR
 
@@ -74,7 +80,8 @@ class EventCommit:
         """
         asked = {(item.parcel.tenant_id, event_id) for item in items for event_id in item.parcel.asked}
         self._metrics.lookups.inc(len(asked))
-        known = await known_ids(self._store, asked)
+        oldest = {item.parcel.tenant_id: item.parcel.oldest_us for item in items}
+        known = await known_ids(self._store, asked, oldest)
         if known or _copies(items) or sum(len(item.parcel) for item in items) > MAX_INSERT_EVENTS:
             await self._one_by_one(items, known)
         else:
@@ -94,14 +101,14 @@ class EventCommit:
             for item in items:
                 item.tally.say_of_all(ACCEPTED)
 
-    async def _one_by_one(self, items: list[EventItem], known: Mapping[tuple[str, str], bool]) -> None:
+    async def _one_by_one(self, items: list[EventItem], known: Mapping[tuple[str, str], Verdict]) -> None:
         new: list[Entry] = []
         for entry in _entries(items):
-            deleted = known.get(entry.name)
-            if deleted is None:
+            verdict = known.get(entry.name)
+            if verdict is None:
                 new.append(entry)
             else:
-                entry.say(DELETED if deleted else DUPLICATE)
+                entry.say(verdict)
         while new:
             new = await self._round(new)
 
@@ -154,13 +161,18 @@ class EventCommit:
             await self._insert_or_split(part)
 
 
-async def known_ids(store: Tables, asked: Collection[tuple[str, str]]) -> dict[tuple[str, str], bool]:
-    """Which of these events (tenant, ID) the store has had, and whether they are deleted.
+async def known_ids(
+    store: Tables, asked: Collection[tuple[str, str]], oldest_us: Mapping[str, int]
+) -> dict[tuple[str, str], Verdict]:
+    """Which of these events (tenant, ID) the store has had: `DUPLICATE`, `DELETED` or `EXPIRED`.
+
+    Args:
+        oldest_us: per tenant, where its retention ends.
 
     Raises:
         StoreAway: it cannot be told.
     """
-    known: dict[tuple[str, str], bool] = {}
+    known: dict[tuple[str, str], Verdict] = {}
     # In the order of the table's key: each of several look-ups reads one part of it.
     order = list(asked) if len(asked) <= MAX_ASKED else sorted(asked)
     for begin in range(0, len(order), MAX_ASKED):
@@ -168,12 +180,15 @@ async def known_ids(store: Tables, asked: Collection[tuple[str, str]]) -> dict[t
         tenants = {tenant_id for tenant_id, _ in portion}
         try:
             found = await store.query_plain(
-                f"SELECT tenant_id, external_id, max(is_deleted) FROM events PREWHERE tenant_id IN {_listed(tenants)} "
+                "SELECT tenant_id, external_id, max(is_deleted), toUnixTimestamp64Micro(argMax(timestamp, version)) "
+                f"FROM events PREWHERE tenant_id IN {_listed(tenants)} "
                 f"AND external_id IN {_listed([event_id for _, event_id in portion])} GROUP BY tenant_id, external_id"
             )
         except StoreError as error:
             raise StoreAway(error.code, error.message) from error
-        known.update(((tenant_id, event_id), bool(deleted)) for tenant_id, event_id, deleted in found)
+        for tenant_id, event_id, deleted, time_us in found:
+            shown = EXPIRED if int(time_us) < oldest_us[tenant_id] else DUPLICATE
+            known[tenant_id, event_id] = DELETED if deleted else shown
     return known
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from agent import wire
-from collector import ages
+from collector import ages, formats
 from collector.event_checks import ROW_COLUMNS, Checked, Row
 
 MAX_EVENTS = 500
@@ -28,6 +28,8 @@ class EventParcel(msgspec.Struct, frozen=True):
     asked: Sequence[str]
     """IDs that may be in the store already."""
     size_bytes: int
+    oldest_us: int = 0
+    """What is before this lies beyond the tenant's retention: no read shows it."""
     old: frozenset[ages.Partition] = ages.FRESH
     """The partitions they fall into, if they are old."""
 
@@ -51,6 +53,7 @@ class Verdict(msgspec.Struct, frozen=True):
 ACCEPTED = Verdict(wire.ACCEPTED)
 DUPLICATE = Verdict(wire.DUPLICATE)
 DELETED = Verdict(wire.DUPLICATE, deleted=True)
+EXPIRED = Verdict(wire.EXPIRED, formats.OLDER_THAN_RETENTION)
 
 
 class Verdicts:
@@ -73,10 +76,13 @@ class Verdicts:
         return [verdict for verdict in self._verdicts if verdict is not None]
 
 
-def parcels_of(tenant_id: str, events: Sequence[Checked], *, old_before_us: int | None = None) -> list[EventParcel]:
+def parcels_of(
+    tenant_id: str, events: Sequence[Checked], *, oldest_us: int = 0, old_before_us: int | None = None
+) -> list[EventParcel]:
     """The events in parcels, in order: each of fresh ones, or of old ones that fall into few partitions.
 
     Args:
+        oldest_us: see `EventParcel`.
         old_before_us: from when on an event is fresh; None: all are.
     """
     parcels: list[EventParcel] = []
@@ -90,22 +96,25 @@ def parcels_of(tenant_id: str, events: Sequence[Checked], *, old_before_us: int 
             or (partition is None) != (not old)
             or (partition is not None and len(old | {partition}) > ages.MAX_PARTITIONS)
         ):
-            parcels.append(_parcel(tenant_id, events[first:place], size, old))
+            parcels.append(_parcel(tenant_id, events[first:place], size, oldest_us, old))
             first, size, old = place, 0, ages.FRESH
         size += event.size
         if partition is not None and partition not in old:
             old |= {partition}
     if events:
-        parcels.append(_parcel(tenant_id, events[first:], size, old))
+        parcels.append(_parcel(tenant_id, events[first:], size, oldest_us, old))
     return parcels
 
 
-def _parcel(tenant_id: str, events: Sequence[Checked], size: int, old: frozenset[ages.Partition]) -> EventParcel:
+def _parcel(
+    tenant_id: str, events: Sequence[Checked], size: int, oldest_us: int, old: frozenset[ages.Partition]
+) -> EventParcel:
     return EventParcel(
         tenant_id,
         columns=columns_of([event.row for event in events]),
         asked=[event.event_id for event in events if not event.minted],
         size_bytes=size,
+        oldest_us=oldest_us,
         old=old,
     )
 
@@ -145,6 +154,7 @@ def columns_of(rows: Iterable[Row]) -> list[Sequence[Any]]:
 
 _EMPTY: dict[str, Any] = {
     "tags": [],
+    "zero_metrics": [],
     "status_code": 0,
     "response_time_ms": 0.0,
     "request_size_bytes": 0,

@@ -3,7 +3,8 @@
 Order: key → parameters and content type → body (bounded, also after unpacking) → events checked one by one → budget →
 writer → one outcome per event. Nothing is answered 200 before the store has confirmed the commit that holds it.
 
-- What is stored already is a duplicate: the stored event is not touched, and a duplicate costs no budget.
+- What is stored already is a duplicate, or expired where no read shows it any more (`collector.event_commit`): the stored
+  event is not touched, and neither costs budget.
 - A batch beyond the tenant's budget is looked up first, so that what was accepted the last time does not pay again and
   the tail of a batch that is sent again gets through. Then the first of the rest are taken, as many as there is budget
   for; the others are ``rate_limited``. With ``on_limit: refuse``, or where nothing was taken, the answer is 429.
@@ -25,11 +26,12 @@ import msgspec
 from aiohttp import web
 
 from agent import wire
-from collector import ages, batches, bodies, caller, tenants
+from collector import ages, batches, bodies, caller, query, tenants
 from collector.batches import RATE_LIMITED, Batch, invalid_of
 from collector.errors import (
     EventRefused,
     Expired,
+    FieldError,
     Invalid,
     RateLimited,
     TooLarge,
@@ -40,7 +42,7 @@ from collector.errors import (
 from collector.event_by_id import stored_event
 from collector.event_checks import Checked, Mint, Refused, Rules, check, id_of_key, key_fault
 from collector.event_commit import known_ids
-from collector.event_parcels import ACCEPTED, DELETED, DUPLICATE, Verdict, parcels_of
+from collector.event_parcels import ACCEPTED, DUPLICATE, Verdict, parcels_of
 from collector.event_types import EventAnswer
 from collector.moments import show_moment
 from collector.parameters import Parameters
@@ -86,8 +88,10 @@ async def post_event(request: web.Request) -> web.Response:
         else:
             verdict = await _stored(app, tenant, event)
             _count(app, tenant, verdict.outcome, verdict.reason, size=event.size)
+    if verdict.outcome == wire.EXPIRED:
+        raise _expired(batches.fault_of(verdict))
     if verdict.outcome == wire.REJECTED:
-        fault = batches.store_fault(verdict)
+        fault = batches.fault_of(verdict)
         raise EventRefused(invalid_of([fault]).message, errors=(fault,))
     return _json(await _answer(request, tenant, event, verdict, rules.now_us, dry_run=dry_run))
 
@@ -243,11 +247,13 @@ async def _written(app: web.Application, tenant: Tenant, events: Sequence[Checke
 
 async def _submitted(app: web.Application, tenant: Tenant, events: Sequence[Checked]) -> list[Verdict]:
     """The verdicts in the order of the events; old ones are written apart from the others."""
-    old_before_us = ages.old_before(time.time_ns() // 1000)
+    now_us = time.time_ns() // 1000
+    old_before_us, oldest_us = ages.old_before(now_us), _oldest_us(tenant, now_us)
     order = ages.fresh_first(events, old_before_us)
     if order is None:
-        return await app[WRITER].submit_events(parcels_of(tenant.tenant_id, events))
-    parcels = parcels_of(tenant.tenant_id, [events[place] for place in order], old_before_us=old_before_us)
+        return await app[WRITER].submit_events(parcels_of(tenant.tenant_id, events, oldest_us=oldest_us))
+    ordered = [events[place] for place in order]
+    parcels = parcels_of(tenant.tenant_id, ordered, oldest_us=oldest_us, old_before_us=old_before_us)
     verdicts = dict(zip(order, await app[WRITER].submit_events(parcels), strict=True))
     return [verdicts[place] for place in range(len(events))]
 
@@ -256,8 +262,13 @@ async def _known(app: web.Application, tenant: Tenant, events: Sequence[Checked]
     """Which of the events the store has had, by ID. Raises StoreAway, TooManyQueries."""
     async with app[TURNSTILE].passing(tenant.tenant_id, tenant.limits.concurrent_queries):
         asked = [(tenant.tenant_id, event.event_id) for event in events if not event.minted]
-        found = await known_ids(app[STORE], asked)
-    return {event_id: DELETED if deleted else DUPLICATE for (_, event_id), deleted in found.items()}
+        found = await known_ids(app[STORE], asked, {tenant.tenant_id: _oldest_us(tenant, time.time_ns() // 1000)})
+    return {event_id: verdict for (_, event_id), verdict in found.items()}
+
+
+def _oldest_us(tenant: Tenant, now_us: int) -> int:
+    """No read shows what is before this."""
+    return query.kept(tenant.limits.retention_days, now_us)[0]
 
 
 async def _known_if_possible(app: web.Application, tenant: Tenant, events: Sequence[Checked]) -> dict[str, Verdict]:
@@ -300,8 +311,11 @@ async def _answer(
 
 
 def _refusal(event: Refused) -> Invalid:
-    error = invalid_of(event.errors)
-    return Expired(error.message, errors=error.errors) if event.outcome == wire.EXPIRED else error
+    return _expired(*event.errors) if event.outcome == wire.EXPIRED else invalid_of(event.errors)
+
+
+def _expired(*faults: FieldError) -> Expired:
+    return Expired(invalid_of(faults).message, errors=faults)
 
 
 def _count(app: web.Application, tenant: Tenant, outcome: str, reason: str = "", events: int = 1, size: int = 0) -> None:

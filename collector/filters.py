@@ -46,7 +46,7 @@ SEVERAL = ("event_type", "severity", *COLUMNS, "method", "status_code", "host", 
 
 _WORD = re.compile(r"[0-9A-Za-z\x80-\U0010ffff]+")
 _TITLE_AND_MESSAGE = "concat(title, ' ', message)"
-_STATUS = re.compile(r"([1-9])xx|([1-9][0-9]{0,4})(?:-([1-9][0-9]{0,4}))?", re.ASCII | re.IGNORECASE)
+_STATUS = re.compile(r"([1-9])xx|(0|[1-9][0-9]{0,4})(?:-(0|[1-9][0-9]{0,4}))?", re.ASCII | re.IGNORECASE)
 _STATUS_FORMS = "like 404, 5xx, 400-499, or several: 404,5xx"
 
 
@@ -157,8 +157,11 @@ def _statuses(given: Parameters) -> Iterator[tuple[int, int]]:
 
 def _status_parts(ranges: Sequence[tuple[int, int]], params: dict[str, Any]) -> Iterator[str]:
     for n, (low, high) in enumerate(ranges):
-        params[f"low{n}"], params[f"high{n}"] = low, high
-        yield f"status_code BETWEEN {{low{n}:UInt16}} AND {{high{n}:UInt16}}"
+        if low == 0:
+            yield "has(zero_metrics, 'status_code')"  # the column is 0 also where an event did not say
+        if high > 0:
+            params[f"low{n}"], params[f"high{n}"] = max(low, 1), high
+            yield f"status_code BETWEEN {{low{n}:UInt16}} AND {{high{n}:UInt16}}"
 
 
 def _tags(given: Parameters) -> tuple[tuple[str, ...], ...]:

@@ -48,7 +48,7 @@ class Operation(NamedTuple):
 
 _TEXT = {"type": "string", "minLength": 1, "maxLength": 200}
 _WORDS = {"type": "string", "minLength": 1, "maxLength": 1000, "pattern": "[0-9A-Za-z]"}
-_STATUS = "[1-9]([0-9]{0,3}|xx|XX)"
+_STATUS = "(0|[1-9]([0-9]{0,3}|xx|XX))"
 
 
 def _one_of(words: Any) -> dict[str, Any]:

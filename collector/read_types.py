@@ -18,7 +18,7 @@ class SourceShown(msgspec.Struct, frozen=True):
 
 
 class EventShown(msgspec.Struct, frozen=True):
-    """A stored event. Texts are empty, and the members of the groups absent, where it did not say, or said 0."""
+    """A stored event. Texts are empty, and the members of the groups absent, where it did not say."""
 
     id: str
     event_id: str

@@ -3,7 +3,8 @@
 - `statements` is the whole schema as text, for `apply` and for ``schema print``: what a person reads is what runs.
 - Every statement can be run again and does nothing the second time; `VERSION` is recorded in `schema_version` when all
   have run. A store with a newer version is refused: an older program would write rows the newer one misreads.
-- Any change to a statement comes with a new `VERSION` and with the statements that lead there from the one before.
+- Any change to a statement comes with a new `VERSION` and with the statements that lead there from the one before: what
+  is new is made by its own statement, what changed by `_steps`. Either way ends at the same tables.
 - `check` reads back what the engine really does with our durability settings, and refuses to go on otherwise: without
   them acknowledged rows sit in the page cache only, and a power cut takes them.
 
@@ -41,8 +42,8 @@ from collector.errors import ConfigError
 if TYPE_CHECKING:
     from collector.store import Store
 
-VERSION = 2
-"""2 added the tables and views of events that transforms have made. All else is as in 1, so going there is making those."""
+VERSION = 3
+"""2 added the tables and views of events that transforms have made; 3 a column to `events`: which metrics were said to be 0."""
 
 RETENTION_CLASSES = (7, 14, 30, 90, 365)
 """Days. Each class has weekly partitions of its own, so there must be few; beyond the last, whole years."""
@@ -152,9 +153,23 @@ def statements(database: str) -> list[str]:
             f"FROM {database}.ingest_lines WHERE reason != '' OR note != '' OR parse_error != ''\n"
             "GROUP BY commit_id, record, reason, note, parse_error",
         ),
-        f"CREATE VIEW IF NOT EXISTS {database}.events_live AS SELECT *, items FROM {database}.events FINAL\n"
-        f"SETTINGS {_settings(READ_SETTINGS)}",
+        f"CREATE VIEW IF NOT EXISTS {_events_live(database)}",
     ]
+
+
+def _steps(database: str, found: int) -> list[str]:
+    """What changes tables that a store of version ``found`` may have, once all are there. Each can be run again."""
+    column = "zero_metrics"
+    before = list(EVENT_COLUMNS)[list(EVENT_COLUMNS).index(column) - 1]
+    steps = {
+        3: [
+            # Takes no row apart: rows from before have the default, and a 0 of theirs stays "not said".
+            f"ALTER TABLE {database}.events ADD COLUMN IF NOT EXISTS {column} {EVENT_COLUMNS[column]} AFTER {before}",
+            # A view knows the columns there were when it was made.
+            f"CREATE OR REPLACE VIEW {_events_live(database)}",
+        ]
+    }
+    return [statement for version, statements in steps.items() if found < version for statement in statements]
 
 
 async def apply(store: Store) -> int:
@@ -176,7 +191,7 @@ async def apply(store: Store) -> int:
             "start the version that made it, or a newer one"
         )
     if found < VERSION:
-        for statement in make[2:]:
+        for statement in [*make[2:], *_steps(store.database, found)]:
             await store.command(statement)
         now = (await store.query("SELECT toUnixTimestamp64Micro(now64(6, 'UTC'))"))[0][0]
         await store.insert("schema_version", ("version", "applied"), [(VERSION, int(now))])
@@ -222,6 +237,10 @@ ORDER BY (tenant_id, external_id)
 TTL toDateTime(timestamp) + toIntervalDay(retention_days)
 SETTINGS index_granularity = 2048, ttl_only_drop_parts = 1, min_bytes_for_wide_part = 134217728,
   exclude_materialize_skip_indexes_on_merge = '{WORD_INDEX}', {_settings(DURABLE)}"""
+
+
+def _events_live(database: str) -> str:
+    return f"{database}.events_live AS SELECT *, items FROM {database}.events FINAL\nSETTINGS {_settings(READ_SETTINGS)}"
 
 
 def _kept(database: str, table: str, columns: Mapping[str, str], version: str, order: str, more: str = "") -> str:

@@ -13,6 +13,9 @@ from hypothesis import HealthCheck, settings
 from tests.support.agent import AgentProcess
 from tests.support.sink import SinkProcess
 
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")  # a busy machine is no fault of the code
+
 UNIT = Path(__file__).parent / "unit"
 
 # Tests run side by side on machines that are busy: how long an example takes says nothing about the code.

@@ -41,6 +41,7 @@ CREATE TABLE IF NOT EXISTS pulsestream.events (
   response_time_ms Float64 CODEC(ZSTD(1)),
   request_size_bytes UInt64 CODEC(ZSTD(1)),
   response_size_bytes UInt64 CODEC(ZSTD(1)),
+  zero_metrics Array(LowCardinality(String)) CODEC(ZSTD(1)),
   error_code LowCardinality(String),
   error_type LowCardinality(String),
   error_message String CODEC(ZSTD(1)),

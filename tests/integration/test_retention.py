@@ -16,12 +16,13 @@ from collector.query import DAY_US, Search, Statement
 from collector.store import Store
 from collector.tenants import Tenant
 from tests.integration.conftest import Home
-from tests.support.collector import ADMIN_TOKEN, Collector
+from tests.support.collector import ADMIN_TOKEN, Collector, record
 from tests.support.events import body, named
 from tests.support.records import NOW_NS
 
 pytestmark = pytest.mark.engine
 
+EVENTS_PATH = "/api/v1/ingestion/events"
 NOW = NOW_NS // 1000
 DAYS = 20
 """Of the rows' class of 30 days: the engine keeps them, so that it is the reads that have to hide them."""
@@ -137,3 +138,46 @@ def test_a_retention_that_was_shortened_hides_what_is_beyond_it_everywhere_at_on
         assert collector.request("GET", "/api/v1/ingestion/stats", key=key).body["events"]["count"] == 2
         statuses = [collector.request("GET", f"/api/v1/ingestion/events/{e['event_id']}", key=key).status for e in events]
         assert statuses == [200, 200, 404, 404, 404]
+
+
+def test_what_is_stored_beyond_the_retention_is_expired_and_no_duplicate(tmp_path: Path) -> None:
+    """However it comes again: with its time, with another, or with none. Nothing is twice, nothing taken is hidden."""
+    sent = {"Content-Type": "application/json"}
+    old = time.time() - 10 * 86_400
+    with Collector(tmp_path) as collector:
+        key = collector.new_tenant("shortened", slug="shortened", limits={"retention_days": 30})
+
+        def keep(days: int) -> None:
+            change = body({"limits": {"retention_days": days}})
+            headers = {"X-Admin-Token": ADMIN_TOKEN}
+            assert collector.request("PATCH", "/api/v1/tenants/shortened", body=change, headers=headers).status == 200
+
+        def post(event: Any, **query: str) -> tuple[Any, ...]:
+            answer = collector.request("POST", EVENTS_PATH, key=key, body=body(event), headers=sent, query=query)
+            error = answer.body.get("error", {})
+            return answer.status, answer.body.get("outcome", error.get("code")), answer.body.get("deleted", False)
+
+        def lines(**more: Any) -> tuple[int, ...]:
+            run = record(b"line 1\nline 2\n", **{"observed_ns": int(old * 1e9), **more})
+            answer = collector.post(key, run, X_PulseStream_Replay="1").body["records"][0]
+            return tuple(answer[name] for name in ("accepted", "duplicate", "expired", "rejected"))
+
+        first, gone, new = named(timestamp=old, title="old"), named(timestamp=old, title="deleted"), named(title="new")
+        assert [post(event)[:2] for event in (first, gone, new)] == [(200, "accepted")] * 3
+        assert collector.request("DELETE", f"{EVENTS_PATH}/{gone['event_id']}", key=key).status == 200
+        assert lines() == (2, 0, 0, 0)
+        assert (post(first), post(gone), lines()) == ((200, "duplicate", False), (200, "duplicate", True), (0, 2, 0, 0))
+        keep(7)
+        assert lines() == lines(observed_ns=time.time_ns()) == (0, 0, 2, 0)
+        for again in ({}, {"timestamp": ...}, {"timestamp": time.time()}):
+            event = {name: value for name, value in {**first, **again}.items() if value is not ...}
+            assert post(event) == post(event, dry_run="true") == (422, "expired", False)
+            answer = collector.request(
+                "POST", f"{EVENTS_PATH}/batch", key=key, body=body({"events": [event, new]}), headers=sent
+            )
+            assert answer.body["outcomes"] == {"expired": 1, "duplicate": 1}
+            assert (answer.body["results"][0]["success"], len(answer.body["results"][0]["errors"])) == (False, 1)
+        assert post({**gone, "timestamp": time.time()}) == (200, "duplicate", True)
+        assert {found["title"] for found in collector.search(key)["events"]} == {"new"}
+        keep(30)
+        assert sorted(found["title"] for found in collector.search(key)["events"]) == ["", "", "new", "old"]

@@ -66,7 +66,7 @@ SENT = some(
         tags=st.lists(WORD, min_size=1, max_size=3),
     ),
     metrics=some(
-        {}, status_code=st.integers(1, 65535) | st.sampled_from([200, 404, 503]), request_size_bytes=NUMBER,
+        {}, status_code=st.integers(0, 65535) | st.sampled_from([0, 200, 404, 503]), request_size_bytes=NUMBER,
         response_size_bytes=NUMBER, response_time_ms=st.floats(0, 1e12) | st.just(0),
     ),
     error_details=some({}, error_code=WORD, error_message=WORD, error_type=WORD, stack_trace=WORD),
@@ -90,8 +90,7 @@ def expected(sent: Event) -> Event:
     shown |= {name: sent.get(name, "") for name in ("event_type", "title", "message", "trace_id", "span_id")}
     shown["severity"] = sent.get("severity", "info")
     shown["source"] = dict.fromkeys(("version", "environment", "name"), "") | sent["source"]
-    shown |= {name: sent.get(name, {}) for name in ("context", "error_details")}
-    shown["metrics"] = {name: value for name, value in sent.get("metrics", {}).items() if value}  # 0 is as nothing
+    shown |= {name: sent.get(name, {}) for name in ("context", "error_details", "metrics")}
     shown["attributes"] = {
         name: value if isinstance(value, str) else msgspec.json.encode(value).decode()
         for name, value in sent.get("attributes", {}).items()
@@ -123,10 +122,10 @@ def filters_of(event: Event) -> Iterator[Filter]:
             yield of_text("host", event["attributes"][name], lambda e: {e["attributes"].get(n) for n in ("host", "host.name")})
     for name, value in event["attributes"].items():
         yield [(f"attr.{name}", value)], lambda e, name=name, value=value: e["attributes"].get(name) == value
-    if status := event["metrics"].get("status_code"):
+    if (status := event["metrics"].get("status_code")) is not None:
         yield [("status_code", str(status))], lambda e: e["metrics"].get("status_code") == status
-        low, high = max(1, status - 100), min(65535, status + 100)
-        yield [("status_code", f"{low}-{high}")], lambda e: low <= e["metrics"].get("status_code", 0) <= high
+        low, high = max(0, status - 100), min(65535, status + 100)
+        yield [("status_code", f"{low}-{high}")], lambda e: low <= e["metrics"].get("status_code", -1) <= high
         if 100 <= status <= 999:
             yield [("status_code", f"{status // 100}xx")], lambda e: e["metrics"].get("status_code", 0) // 100 == status // 100
     yield [("event_type", event["event_type"])], lambda e: e["event_type"] == event["event_type"]
@@ -184,6 +183,21 @@ def test_every_field_comes_back_as_it_was_sent_and_every_filter_finds_it(collect
                 assert event["event_id"] in left, pairs
 
     property_holds()
+
+
+def test_a_metric_of_0_comes_back_as_0_and_one_not_sent_is_not_said(collector: Collector) -> None:
+    key = collector.new_tenant(f"zeros {uuid.uuid4()}")
+    names = ("response_time_ms", "status_code", "request_size_bytes", "response_size_bytes")
+    source = {"service": "rpc", "endpoint": "/", "method": "CALL"}
+    said = [{}, dict.fromkeys(names, 0), *({name: 0} for name in names), {"status_code": 7, "response_time_ms": 0}]
+    for n, metrics in enumerate(said):
+        sent = {"event_id": f"zero-{n}", "event_type": "api_call", "title": "-", "source": source, "metrics": metrics}
+        answer = collector.request("POST", EVENTS, key=key, body=body(sent), headers={"Content-Type": "application/json"})
+        assert answer.status == 200, answer
+    assert [collector.request("GET", f"{EVENTS}/zero-{n}", key=key).body["metrics"] for n in range(len(said))] == said
+    found = {text: {e["id"] for e in collector.search(key, status_code=text)["events"]} for text in ("0", "0-7", "1-7", "0,7")}
+    assert found == {"0": {"zero-1", "zero-3"}, "0-7": {"zero-1", "zero-3", "zero-6"}, "1-7": {"zero-6"},
+                     "0,7": {"zero-1", "zero-3", "zero-6"}}  # fmt: skip
 
 
 def test_a_word_of_title_or_message_finds_the_event(collector: Collector) -> None:

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from collector import schema
 from collector.config import StoreConfig, WriterConfig
 from collector.errors import ConfigError, StoreAway, StoreError
+from collector.event import COLUMNS, event_of
 from collector.metrics import Metrics
 from collector.store import Store
 from collector.tenants import Tenant
@@ -29,7 +30,7 @@ from tests.support.records import NOW_NS, Event, shaped_record
 pytestmark = pytest.mark.engine
 
 HARD_STRINGS = ["", "it's", "a\nb\tc\\", "{x:String}", "żółw 🐢", "'; DROP TABLE events; --"]
-GOLDEN_1 = Path(__file__).parents[1] / "golden" / "schema-v1.sql"
+GOLDEN = Path(__file__).parents[1] / "golden"
 SLOW = "SELECT {mark:String}, sleepEachRow(0.02) FROM numbers(500)"
 DEADLINE_S = 60.0
 
@@ -147,23 +148,29 @@ def test_the_schema_is_applied_once_and_can_be_applied_again(home: Home) -> None
     asyncio.run(run())
 
 
-def test_what_version_1_wrote_is_found_after_the_upgrade(home: Home, owner: Tenant) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_an_older_version_wrote_is_found_after_the_upgrade(home: Home, owner: Tenant, version: int) -> None:
     async def run() -> None:
+        made = (GOLDEN / f"schema-v{version}.sql").read_text().removesuffix(";\n").replace("pulsestream", "upgraded")
         async with other_database(home, "upgraded") as store:
-            for statement in GOLDEN_1.read_text().removesuffix(";\n").replace("pulsestream", "upgraded").split(";\n\n"):
+            for statement in made.split(";\n\n"):
                 await store.command(statement)
-            await store.insert("schema_version", ("version", "applied"), [(1, 1)])
-            columns = ("tenant_id", "external_id", "timestamp", "message", "retention_days", "version")
-            await store.insert("events", columns, [(owner.tenant_id, "id-1", NOW_NS // 1000, "of version 1", 30, 1)])
-            assert await schema.apply(store) == 1
-            assert await schema.apply(store) == 2
+            await store.insert("schema_version", ("version", "applied"), [(version, 1)])
+            columns = ("tenant_id", "external_id", "timestamp", "message", "retention_days", "version", "request_size_bytes")
+            row = (owner.tenant_id, "id-1", NOW_NS // 1000, "of before", 30, 1, 5)
+            await store.insert("events", columns, [row])
+            assert await schema.apply(store) == version
+            assert await schema.apply(store) == schema.VERSION
+            assert await _tables(store) == await _tables(store, "pulsestream")
+            (found,) = await store.query(f"SELECT {', '.join(COLUMNS.values())} FROM upgraded.events FINAL")
+            assert event_of(found).shown["metrics"] == {"request_size_bytes": 5}  # its other zeros were not said
             writer = Writer(store, WriterConfig(commit_interval_s=0.0), Metrics(), clock_ns=lambda: NOW_NS)
             await writer.start()
             (outcome,) = await submit(writer, owner, shaped_record(Event(0, b"two\nlines")))
             await writer.stop()
             assert outcome.accepted == 1
-            found = await store.query("SELECT message FROM upgraded.events FINAL ORDER BY message")
-            assert found == [("of version 1",), ("two\nlines",)]
+            found = await store.query("SELECT message, zero_metrics FROM upgraded.events_live ORDER BY message")
+            assert found == [("of before", []), ("two\nlines", [])]
 
     asyncio.run(run())
 
@@ -173,7 +180,7 @@ def test_a_newer_schema_is_refused_with_the_mend(home: Home) -> None:
         async with other_database(home, "newer") as store:
             await schema.apply(store)
             await store.insert("schema_version", ("version", "applied"), [(99, 1)])
-            with pytest.raises(ConfigError, match=r"schema version 99, this program knows up to 2; start the version"):
+            with pytest.raises(ConfigError, match=r"schema version 99, this program knows up to 3; start the version"):
                 await schema.apply(store)
 
     asyncio.run(run())
@@ -385,6 +392,15 @@ class _Renamed:
 
     async def insert(self, table: str, *more: Any, **named: Any) -> None:
         await self._home.insert(f"{self._database}.{table}", *more, **named)
+
+
+async def _tables(store: Store, database: str = "") -> list[tuple[Any, ...]]:
+    """Every column of every table and view."""
+    return await store.query(
+        "SELECT table, position, name, type, default_expression, compression_codec FROM system.columns "
+        "WHERE database = {database:String} AND NOT startsWith(table, '.') ORDER BY table, position",
+        {"database": database or store.database},
+    )
 
 
 async def _until(call: Any) -> None:

@@ -71,6 +71,7 @@ def test_everything_an_event_says_is_in_its_row() -> None:
         "response_time_ms": 12.5,
         "request_size_bytes": 10,
         "response_size_bytes": 20,
+        "zero_metrics": None,
         "error_code": "E1",
         "error_type": "Oops",
         "error_message": "no",
@@ -97,6 +98,12 @@ def test_what_is_left_out_or_null_takes_its_default() -> None:
             "endpoint", "method", "source",
         }  # fmt: skip
         assert {name for name in ROW_COLUMNS if found[name]} == said_or_made
+
+
+def test_metrics_of_0_are_named_and_those_not_said_are_not() -> None:
+    found = row(event(metrics={"status_code": 0, "response_time_ms": 0.0, "request_size_bytes": 5}))
+    assert sorted(found["zero_metrics"]) == ["response_time_ms", "status_code"]
+    assert (found["status_code"], found["request_size_bytes"], found["response_size_bytes"]) == (0, 5, None)
 
 
 def test_members_that_are_not_known_become_attributes() -> None:

@@ -134,9 +134,21 @@ def test_an_id_of_an_api_client_has_no_offset() -> None:
 
 
 def test_what_an_event_did_not_say_is_left_out() -> None:
-    shown = event.event_of(row(0, "x", user_id="u", status_code=0, tags=[], payload='{"a":1}', metadata="{x")).shown
+    shown = event.event_of(
+        row(
+            0,
+            "x",
+            user_id="u",
+            status_code=0,
+            request_size_bytes=0,
+            zero_metrics=["request_size_bytes"],
+            tags=[],
+            payload='{"a":1}',
+            metadata="{x",
+        )
+    ).shown
     assert shown["context"] == {"user_id": "u"}
-    assert shown["metrics"] == {}
+    assert shown["metrics"] == {"request_size_bytes": 0}
     assert msgspec.json.decode(msgspec.json.encode([shown["payload"], shown["metadata"]])) == [{"a": 1}, "{x"]
 
 
