@@ -3,7 +3,7 @@
 # make fuzz   every decoder for longer; FUZZ=times as many examples as in the suite
 # make check  lint and types
 # make crash  death at every named point of the agent, once and again
-# make torture  harm to all of it and a count of every line; DURATION=seconds SEED=n
+# make torture  harm to all of it and a count of every line; DURATION=seconds SEED=n EMBEDDED=1 (the engine inside the collector)
 
 VENV ?= .venv
 VAR ?= var
@@ -35,7 +35,7 @@ fuzz: $(VENV)/.dev
 	FUZZ=$(FUZZ) $(PY) -m pytest --timeout 0 tests/fuzz
 
 torture: $(VENV)/.dev
-	$(PY) -m tests.torture $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED))
+	$(PY) -m tests.torture $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED)) $(if $(EMBEDDED),--embedded)
 
 crash: $(VENV)/.dev
 	CRASH=all $(PY) -m pytest tests/fault/test_crash.py

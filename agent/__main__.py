@@ -16,6 +16,7 @@ from agent import discover, explain, letters, logs, naming, overview, probe, sco
 from agent.config import Config
 from agent.errors import AgentError, ConfigError
 from agent.identity import FileState
+from agent.torture import command as torture
 
 OK, FAILED, USAGE = 0, 1, 2
 SHOWN_BYTES = 60
@@ -28,6 +29,7 @@ examples:
   pulsestream-agent status                               what the running agent does
   pulsestream-agent explain /var/log/app.log             which source has it or why none does, and how far it is
   pulsestream-agent dead-letters list                    what the collector refused; also show, replay, drop
+  pulsestream-agent torture --duration 60                harm, and a count of every line
   pulsestream-agent ids /var/log/app.log                 the ID of every line, as search shows it
 
 exit codes: 0 fine, 1 something is wrong (the message says what), 2 the command line or the configuration is wrong
@@ -75,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     overview.add_command(commands, shared)
     explain.add_command(commands, shared, _explain)
     letters.add_command(commands, shared, lambda options: Path(configs.load(options.config).state_dir))
+
+    torture.add_command(commands)
 
     ids = commands.add_parser("ids", parents=[shared], help="offset, external_id and first bytes of every line of a file")
     ids.add_argument("file", type=Path, metavar="FILE")

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import aiohttp
@@ -13,6 +17,7 @@ from aiohttp import web
 
 from agent import wire
 from agent.codec import decompress
+from agent.torture.victim import OrdealFailed
 from agent.torture.weather import MAX_BODY_BYTES
 
 SEARCH_PATH = "/api/v1/ingestion/events/search"
@@ -20,6 +25,7 @@ OUTCOMES_PATH = "/api/v1/ingestion/outcomes"
 CURSOR_HEADER = "X-Next-Cursor"
 PAGE = 10_000
 READY_S = 60.0
+PAUSE_S = 0.3
 
 Strike: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 """Some harm, and its end."""
@@ -36,12 +42,12 @@ class Target(Protocol):
 
     async def start(self) -> None: ...
 
-    async def stored(self) -> Counter[str]:
-        """How often each text is stored, as a reader sees it."""
+    async def stored(self, service: str) -> Counter[str]:
+        """How often each text of a service is stored, as a reader sees it."""
         ...
 
     async def lost_bytes(self) -> int:
-        """By the loss records that arrived."""
+        """By the loss records that arrived since the start."""
         ...
 
     async def stop(self) -> None: ...
@@ -74,7 +80,7 @@ class Sink:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def stored(self) -> Counter[str]:
+    async def stored(self, service: str) -> Counter[str]:
         return Counter(self._texts.values())
 
     async def lost_bytes(self) -> int:
@@ -99,28 +105,56 @@ class Sink:
 
 
 class Collector:
-    """A collector that runs somewhere, and a key of a tenant of its own for this."""
+    """A collector that runs somewhere, with a tenant's key that may ingest and search.
 
-    def __init__(self, url: str, api_key: str) -> None:
+    Args:
+        command: starts it, in the foreground; it is then killed and started again, too. Empty: it is there, and stays.
+        log: where the command's output goes.
+    """
+
+    def __init__(self, url: str, api_key: str, *, command: Sequence[str] = (), log: Path | None = None) -> None:
         self.url = url.rstrip("/")
         self.api_key = api_key
+        self._command = command
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+        self._lost_before = 0
 
     @property
     def victims(self) -> dict[str, Strike]:
-        return {}
+        return {"collector": self._kill} if self._command else {}
 
     async def start(self) -> None:
-        """Nothing: it is there."""
+        await self._launch()
+        self._lost_before = await self._lost_bytes()
+
+    async def _launch(self) -> None:
+        if not self._command:
+            return
+        with (self._log or Path(os.devnull)).open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
 
     async def stop(self) -> None:
-        """Nothing: it stays."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # with what it has started itself
+        await process.wait()
 
-    async def stored(self) -> Counter[str]:
+    async def _kill(self) -> None:
+        await self.stop()
+        await asyncio.sleep(PAUSE_S)
+        await self._launch()
+
+    async def stored(self, service: str) -> Counter[str]:
         found: Counter[str] = Counter()
         cursor: dict[str, str] = {}
         async with self._session() as session:
             while True:
-                query = {"limit": str(PAGE), "format": "ndjson", **cursor}
+                query = {"limit": str(PAGE), "format": "ndjson", "service": service, **cursor}
                 body, following = await self._get(session, SEARCH_PATH, query)
                 found.update(_event.decode(line).message for line in body.splitlines())
                 if not following:
@@ -128,6 +162,9 @@ class Collector:
                 cursor = {"cursor": following}
 
     async def lost_bytes(self) -> int:
+        return await self._lost_bytes() - self._lost_before
+
+    async def _lost_bytes(self) -> int:
         async with self._session() as session:
             body, _ = await self._get(session, OUTCOMES_PATH, {})
         return _outcomes.decode(body).losses.bytes
@@ -139,12 +176,17 @@ class Collector:
         """The answer and the cursor of the next page; asked for again while the collector is not ready."""
         end_s = asyncio.get_running_loop().time() + READY_S
         while True:
-            async with session.get(self.url + path, params=query) as response:
-                body = await response.read()
-                if response.status == 200:
-                    return body, response.headers.get(CURSOR_HEADER, "")
-                if asyncio.get_running_loop().time() > end_s or response.status < 429:
-                    raise RuntimeError(f"{path}: HTTP {response.status}: {body[:500].decode('utf-8', 'replace')}")
+            try:
+                async with session.get(self.url + path, params=query) as response:
+                    body = await response.read()
+                    if response.status == 200:
+                        return body, response.headers.get(CURSOR_HEADER, "")
+                    trouble = f"HTTP {response.status}: {body[:500].decode('utf-8', 'replace')}"
+                    hopeless = response.status < 429
+            except (aiohttp.ClientError, TimeoutError) as error:
+                trouble, hopeless = f"{type(error).__name__}: {error}", False
+            if hopeless or asyncio.get_running_loop().time() > end_s:
+                raise OrdealFailed(f"{self.url}{path}: {trouble}")
             await asyncio.sleep(1.0)
 
 

@@ -14,12 +14,16 @@ from random import Random
 import aiohttp
 from aiohttp import web
 
-HELD_S = 3.0
+HELD_S = 4.0
+"""Longer than the agent waits."""
 FORWARD_TIMEOUT_S = 30.0
 MAX_BODY_BYTES = 64 << 20
-HARMS = ("429", "503", "500", "html", "hang", "lost_answer", "cut_answer", "reset")
-"""What may happen to a request: four wrong answers without forwarding it, no answer, and after forwarding it no answer, half of
-one, or a reset before anything."""
+HARMS = (
+    "429", "503", "500", "html", "hang", "reset",
+    "429_stored", "503_stored", "late_answer", "lost_answer", "cut_answer",
+)  # fmt: skip
+"""What may happen to a request. Without forwarding it: four wrong answers, none within the time, a reset. After it was
+forwarded, and stored: told to wait or that nothing works, an answer that comes too late, none, half of one."""
 
 
 class Weather:
@@ -50,17 +54,16 @@ class Weather:
         if self._session is not None:
             await self._session.close()
 
-    def change(self) -> None:
+    def change(self, random: Random) -> None:
         """Other weather."""
-        self.chance = self._random.choice((0.0, 0.05, 0.3, 0.9, 1.0))
+        self.chance = random.choice((0.0, 0.05, 0.3, 0.9, 1.0))
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         harm = self._random.choice(HARMS) if self._random.random() < self.chance else "fine"
         self.counts[harm] += 1
         body = await request.read()
         if harm in ("429", "503", "500"):
-            headers = {"Retry-After": "1"} if harm != "500" else {}
-            return web.json_response({"error": {"code": "torture", "message": harm}}, status=int(harm), headers=headers)
+            return _refusal(harm)
         if harm == "html":
             return web.Response(text="<html>all is well</html>", content_type="text/html")
         if harm == "hang":
@@ -69,6 +72,10 @@ class Weather:
         if harm == "reset":
             return _cut_off(request)
         status, kind, answer = await self._forward(request, body)
+        if harm in ("429_stored", "503_stored"):
+            return _refusal(harm.partition("_")[0])
+        if harm == "late_answer":
+            await asyncio.sleep(HELD_S)
         if harm == "lost_answer":
             return _cut_off(request)
         if harm == "cut_answer":
@@ -90,6 +97,11 @@ class Weather:
         except (aiohttp.ClientError, TimeoutError):
             self.counts["away"] += 1
             return 502, "text/html", b"<html>bad gateway</html>"
+
+
+def _refusal(status: str) -> web.Response:
+    headers = {"Retry-After": "1"} if status != "500" else {}
+    return web.json_response({"error": {"code": "torture", "message": status}}, status=int(status), headers=headers)
 
 
 def _cut_off(request: web.Request) -> web.StreamResponse:

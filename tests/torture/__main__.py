@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import random
 import sys
 from pathlib import Path
 
-from agent.torture.ordeal import Ordeal, OrdealFailed, Plan, Verdict
+from agent.torture.ordeal import Plan
+from agent.torture.trial import judge
 from tests.torture.product import Product
-
-
-def run(folder: Path, *, seed: int, duration_s: float) -> Verdict:
-    """Raises OrdealFailed."""
-    return asyncio.run(Ordeal(Plan(folder / "agent", seed, duration_s), Product(folder / "product")).run())
 
 
 def main() -> int:
@@ -25,20 +20,12 @@ def main() -> int:
     parser.add_argument(
         "--seed", type=int, default=random.SystemRandom().randrange(1 << 16), help="the same seed, the same harm"
     )
+    parser.add_argument("--embedded", action="store_true", help="the engine inside the collector; default: one of its own")
     parser.add_argument("--folder", type=Path, default=Path("var/torture"), metavar="DIR", help="default: %(default)s; emptied")
     options = parser.parse_args()
     folder = options.folder.absolute() / str(options.seed)
-    try:
-        verdict = run(folder, seed=options.seed, duration_s=options.duration)
-    except OrdealFailed as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(verdict)
-    for line in verdict.missing:
-        print(f"lost: {line}", file=sys.stderr)
-    for line in verdict.surplus:
-        print(f"not wanted: {line}", file=sys.stderr)
-    return 0 if verdict.passed else 1
+    plan = Plan(folder / "agent", options.seed, options.duration)
+    return 0 if judge(plan, Product(folder / "product", embedded=options.embedded)) else 1
 
 
 if __name__ == "__main__":

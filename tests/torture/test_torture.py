@@ -1,4 +1,4 @@
-"""Some harm to the whole product (more with ``make torture``): no line is lost, none is there twice.
+"""Some harm to the agent, and to the whole product (more with ``make torture``): no line is lost, none is there twice.
 
 ``PULSESTREAM_SEED`` repeats a run.
 """
@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.torture.__main__ import run
-
-DURATION_S = 12.0
+from agent import __main__ as agent
+from agent.torture.ordeal import Plan
+from agent.torture.trial import judge
+from tests.torture.product import Product
 
 
 @pytest.fixture
@@ -26,8 +28,21 @@ def seed() -> int:
 @pytest.mark.engine
 @pytest.mark.timeout(500)
 def test_every_line_is_stored_once_whatever_is_done_to_all_of_it(seed: int, tmp_path: Path) -> None:
-    verdict = run(tmp_path, seed=seed, duration_s=DURATION_S)
-    print(verdict)
-    assert verdict.passed, f"{verdict}; missing: {verdict.missing}"
-    assert verdict.written > 10_000
-    assert verdict.kills
+    assert judge(Plan(tmp_path / "agent", seed, 12.0), Product(tmp_path / "product"))
+
+
+@pytest.mark.timeout(500)
+def test_the_agent_alone_tells_whether_each_line_is_stored_once(
+    seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "torture"
+    assert agent.main(["torture", "--duration", "6", "--seed", str(seed), "--folder", str(folder)]) == 0
+    said = capsys.readouterr().out
+    verdict = re.search(rf"seed={seed} duration_s=6 written=(\d+) stored=(\d+) lost=0 duplicated=0 ledger=\d+ ", said)
+    assert verdict, said
+    assert int(verdict[1]) == int(verdict[2]) > 1000
+
+
+def test_a_key_is_needed_for_a_real_collector(capsys: pytest.CaptureFixture[str]) -> None:
+    assert agent.main(["torture", "--url", "http://127.0.0.1:1"]) == 2
+    assert "--url needs --api-key-file" in capsys.readouterr().err
