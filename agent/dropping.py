@@ -45,7 +45,14 @@ def drop(old: bytes, record_of: RecordOf, *, now_ns: int) -> Dropped | None:
     if not given_up:
         return None
     losses = tuple(_losses(given_up, now_ns))
-    known = SpoolHead(recovery.scope, recovery.tenant_id, list(recovery.states.values()), recovery.tags, known=True)
+    known = SpoolHead(
+        recovery.scope,
+        recovery.tenant_id,
+        list(recovery.states.values()),
+        recovery.tags,
+        known=True,
+        retention_days=recovery.retention_days,
+    )
     return Dropped(b"".join((*kept, *head_records(known), record_of(losses))), losses)
 
 

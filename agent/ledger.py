@@ -6,6 +6,8 @@ import threading
 
 from agent import wire
 
+MAX_RETENTION_DAYS = 36_500
+"""More is as good as for ever."""
 MAX_LOSSES = 100
 """Kept by file and reason. What is forgotten beyond them is still in the sums by reason, and at the collector."""
 
@@ -22,8 +24,15 @@ class Ledger:
         self._losses: dict[tuple[str, str], tuple[int, int]] = {}
         """Path and reason -> bytes, and how often; the latest last."""
         self.tenant_id = ""
+        self.retention_days = 0
+        """How many days the collector keeps this tenant's events, as its latest answer said; 0: not known (yet)."""
         self.sending = "starting"
         """How sending goes, in words: ok, or why not."""
+
+    def keeps(self, retention_days: int) -> None:
+        """What an answer said of the retention; nothing where it did not."""
+        if retention_days > 0:
+            self.retention_days = min(retention_days, MAX_RETENTION_DAYS)
 
     def read(self, events: int, raw_bytes: int) -> None:
         self.add("read_events", events)

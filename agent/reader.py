@@ -112,7 +112,13 @@ class Reader:
         for state in self.catalog.states.values():
             if state.origin not in at_work:
                 slim(state)
-        return SpoolHead(self._scope, self._tenant_id(), self.catalog.all_states(), dict(self.catalog.tags))
+        return SpoolHead(
+            self._scope,
+            self._tenant_id(),
+            self.catalog.all_states(),
+            dict(self.catalog.tags),
+            retention_days=self._ledger.retention_days,
+        )
 
     def stop(self, *, within_s: float) -> None:
         """Read what is there and return from `run`, at the latest after ``within_s``."""
@@ -321,7 +327,7 @@ class Reader:
         now_s = time.monotonic()
         if now_s - self._noted_s >= 1.0 and not self.blocked:
             self._noted_s = now_s
-            self._spool.note_acks(self._tenant_id())
+            self._spool.note_acks(self._tenant_id(), self._ledger.retention_days)
 
     def _read_to_the_end(self) -> None:
         """After `stop`: what the sources hold now is read, as far as the spool has room."""

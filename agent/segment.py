@@ -45,6 +45,8 @@ class SpoolHead(msgspec.Struct, array_like=True):
     """`head_key` -> the last tag given to a file with this head."""
     known: bool = False
     """What was read up to ``offset`` is accounted for, although no record of it is there: it was given up, and told."""
+    retention_days: int = 0
+    """What the collector said last; 0: not known."""
 
 
 class Acked(msgspec.Struct, array_like=True, frozen=True):
@@ -53,6 +55,7 @@ class Acked(msgspec.Struct, array_like=True, frozen=True):
     segment: int
     at: int
     tenant_id: str = ""
+    retention_days: int = 0
 
 
 class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
@@ -138,6 +141,7 @@ class Recovery:
     def __init__(self) -> None:
         self.scope = ""
         self.tenant_id = ""
+        self.retention_days = 0
         self.tags: dict[str, int] = {}
         self.states: dict[str, FileState] = {}
         self.acked: Position | None = None
@@ -159,6 +163,7 @@ class Recovery:
                 acked = wire.decoded(_acked_of, record.payload)
                 self.acked = Position(acked.segment, acked.at)
                 self.tenant_id = acked.tenant_id or self.tenant_id
+                self.retention_days = acked.retention_days or self.retention_days
             elif record.header.checkpoint:
                 self._data(record.header, wire.decoded(_checkpoint_of, record.header.checkpoint))
         except (msgspec.DecodeError, ZstdError):
@@ -167,6 +172,7 @@ class Recovery:
     def _files(self, segment: int, head: SpoolHead) -> None:
         self.scope = head.scope or self.scope
         self.tenant_id = head.tenant_id or self.tenant_id
+        self.retention_days = head.retention_days or self.retention_days
         self._raise_tags(head.tags)
         for state in head.states:
             known = self.states.get(state.origin)

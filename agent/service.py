@@ -99,6 +99,7 @@ async def _session(
     StorageFailed when the disk fails meanwhile."""
     state = Path(config.state_dir)
     ledger.tenant_id = ledger.tenant_id or spool.recovery.tenant_id
+    ledger.keeps(ledger.retention_days or spool.recovery.retention_days)
     scope = scopes.resolve(spool.recovery.scope, config.scope, os.environ)
     if scope.warning:
         log.warning("%s", scope.warning)
@@ -145,7 +146,7 @@ async def _session(
         if final_status is not None:
             final_status.write_bytes(msgspec.json.encode(snapshot()))
         _say_what_is_left(spool, reader, ledger)
-        spool.note_acks(ledger.tenant_id)
+        spool.note_acks(ledger.tenant_id, ledger.retention_days)
     finally:
         reader.release()  # also where it never ran
         with contextlib.suppress(StorageFailed):

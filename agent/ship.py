@@ -221,6 +221,8 @@ class Shipper:
             return self._noted(error.endpoint, decision, 0)
         crash.point("answer.read")
         decision = retry.judge(reply.status, reply.headers, reply.body, expected, self._ledger.tenant_id)
+        if isinstance(decision, retry.Delivered):
+            self._ledger.keeps(decision.answer.retention_days)
         return self._noted(reply.endpoint, decision, reply.status)
 
     def _noted(self, endpoint: Endpoint, decision: retry.Decision, status: int) -> retry.Decision:

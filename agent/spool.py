@@ -443,7 +443,7 @@ class Spool:
             end = Position(self._last, self._sizes.get(self._last, 0))
         return not self._outstanding and (self._cursor >= end or not any(True for _ in self._from_cursor()))
 
-    def note_acks(self, tenant_id: str) -> None:
+    def note_acks(self, tenant_id: str, retention_days: int = 0) -> None:
         """Append how far acks have come, when that changed (reader thread). Unsynced: a hint that spares lookups, so a full
         disk may do without."""
         low = self.low_water
@@ -451,7 +451,7 @@ class Spool:
             all_acked = low == self._end()
             crash.point("ack_note.before")
             with contextlib.suppress(StorageFull):
-                self.append(acked_record(Acked(low.segment, low.at, tenant_id)))
+                self.append(acked_record(Acked(low.segment, low.at, tenant_id, retention_days)))
                 self._noted = self._end() if all_acked else low  # passing over the note itself is no news
                 crash.point("ack_note.after")
 

@@ -58,6 +58,7 @@ def snapshot(reader: Reader, spool: Spool, ledger: Ledger, scope: Scope, *, pid:
     return {
         "pid": pid,
         "tenant_id": ledger.tenant_id or None,
+        "retention_days": ledger.retention_days or None,
         "scope": scope.value,
         "scope_from": scope.taken_from,
         "warnings": [scope.warning] if scope.warning else [],
@@ -87,6 +88,7 @@ def resting(state: Path) -> dict[str, Any]:
     return {
         "pid": None,
         "tenant_id": (spool and spool.recovery.tenant_id) or None,
+        "retention_days": (spool and spool.recovery.retention_days) or None,
         "scope": (spool and spool.recovery.scope) or None,
         "warnings": [],
         "spool_bytes": spool.size_bytes if spool else 0,

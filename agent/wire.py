@@ -281,6 +281,8 @@ class Answer(msgspec.Struct, frozen=True):
 
     tenant_id: str
     records: tuple[RecordOutcome, ...]
+    retention_days: int = 0
+    """How long the tenant's events are kept: what is older need not be sent. 0: not said."""
 
 
 class BadRecord(ValueError):

@@ -47,7 +47,7 @@ async def post_blocks(request: web.Request) -> web.Response:
     except CollectorError as error:
         app[METRICS].runs_refused.labels(entry_of(type(error))[1]).inc()
         raise
-    answer = wire.Answer(tenant.tenant_id, tuple(outcomes))
+    answer = wire.Answer(tenant.tenant_id, tuple(outcomes), tenant.limits.retention_days)
     return web.Response(body=_encode(answer), content_type=wire.ANSWER_TYPE)
 
 

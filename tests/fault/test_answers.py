@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import json
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
 from agent import retry
+from agent.ledger import MAX_RETENTION_DAYS
 from agent.spool import Spool
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
 from tests.support.shipping import ONE_EACH, quick, ship_until
@@ -196,3 +199,23 @@ def test_a_connection_cut_at_every_stage(
     assert cutter.cut == list(Cutter.STAGES)
     assert sorted(sink.seen().texts) == [line.decode() for line in LINES]
     assert "quarantined_events" not in ledger.counts()
+
+
+def test_how_long_events_are_kept_is_learnt_from_answers_and_known_after_a_restart(
+    agent: AgentProcess, sink: SinkProcess, logs: Path
+) -> None:
+    def told() -> Any:
+        return json.loads(agent.command("status", "--json").stdout)["retention_days"]
+
+    app = App(logs / "a.log")
+    agent.start()
+    assert told() is None
+    for days, known in ((30, 30), (0, 30), (-5, 30), (10**30, MAX_RETENTION_DAYS), (14, 14)):
+        sink.script({"retention_days": days})
+        arrived(sink, app.write(1))
+        agent.settle()
+        assert told() == known
+    assert agent.stop() == 0
+    assert told() == 14
+    agent.start()
+    assert told() == 14

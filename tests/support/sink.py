@@ -5,9 +5,9 @@
 Prints ``{"port": …}`` when ready; ends when its standard input does. ``--keep`` remembers every event (else only counts: for
 benchmarks). Control, all on the same port, in JSON:
 
-- ``POST /script``: answers for the next runs, one each: ``{"status", "headers", "body", "type", "tenant", "name": how many
-  records it names, "cut": half the answer, then the connection ends, "hang": no answer, "store": take the run in all the
-  same, "refuse": outcome reason for every record of data}``. A run whose answer has no ``status`` or 200 is taken in.
+- ``POST /script``: answers for the next runs, one each: ``{"status", "headers", "body", "type", "tenant", "retention_days",
+  "name": how many records it names, "cut": half the answer, then the connection ends, "hang": no answer, "store": take the run
+  in all the same, "refuse": outcome reason for all records of data}``. A run whose answer has no ``status`` or 200 is taken in.
 - ``POST /rules``: the same with ``"contains"``: the answer for every run in which that text occurs (empty: any run), for as
   long as the rule stands. A script's answer comes first. ``"heartbeats"``: the status for those, which no other rule or
   script is for.
@@ -78,7 +78,8 @@ class Sink:
         if step.get("status", 200) != 200 and not step.get("store"):
             return self.scripted(step, b"")
         outcomes = tuple(self.take(record, step.get("refuse", "")) for record in records)
-        answer = msgspec.json.encode(wire.Answer(step.get("tenant", TENANT), outcomes[: step.get("name", len(outcomes))]))
+        named = outcomes[: step.get("name", len(outcomes))]
+        answer = msgspec.json.encode(wire.Answer(step.get("tenant", TENANT), named, step.get("retention_days", 0)))
         if step.get("cut"):
             response = web.StreamResponse(headers={"Content-Length": str(len(answer)), "Content-Type": wire.ANSWER_TYPE})
             await response.prepare(request)

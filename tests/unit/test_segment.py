@@ -302,6 +302,12 @@ def test_the_last_note_of_acks_counts() -> None:
     assert recovered(head()).acked is None
 
 
+def test_the_retention_that_was_told_last_counts() -> None:
+    note, silent = acked_record(Acked(1, 10, "tenant", 14)), acked_record(Acked(1, 20, "tenant"))
+    assert recovered(head(retention_days=30)).retention_days == 30
+    assert recovered(head(retention_days=30) + note + silent, head()).retention_days == 14
+
+
 def test_a_damaged_record_leaves_a_gap_which_says_what_is_lost_should_its_source_be_gone() -> None:
     written = history(4)
     data = [record for _, record, _ in written]
