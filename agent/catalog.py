@@ -235,14 +235,14 @@ class Catalog:
         """Step 2: give a tail without content its state, if it can be told. ``final``: its first line will not go on.
         Raises OSError."""
         size = tail.look()
-        front = tail.front()
-        head = identity.head_of(front)
-        if head is None and len(front) == size and not ((final or tail.deleted) and size):
+        data_at, text = tail.text_at_front()
+        head = identity.head_of(text)
+        if head is None and not ((final or tail.deleted) and text):
             return  # the first line is not complete
-        if head is None:
-            head = front.lstrip(b"\0")[: identity.HEAD_BYTES]
+        head = text[: identity.HEAD_BYTES] if head is None else head
         key = identity.head_key(tail.source, head)
-        body = identity.body_of(front)
+        front = tail.front(BODY_AT)
+        body = identity.body_of(front) if data_at < BODY_AT else identity.hole_anchor(data_at, head)
         body_id = identity.file_id(self.scope, tail.source, body, 0) if body is not None else ""
         new = Candidate(tail.name, size, key, body_id, tail.holds)
         known = [state for state in self.states.values() if state.head == key and not self._unlike(state, front)]
@@ -250,6 +250,8 @@ class Catalog:
         verdict = identity.judge(new, known, lambda state: self._standing(state, tail), settled=settled)
         if isinstance(verdict, identity.New):
             self._begin(tail, head, key, body_id, front)
+            if tail.state is not None and data_at >= BODY_AT:
+                identity.see_behind_hole(tail.state, tail.mark(data_at + len(head)))
         elif isinstance(verdict, identity.Same):
             self._same(tail, verdict.known)
 

@@ -7,8 +7,9 @@ Promises:
 
 ``file_id`` (16 hex digits) is BLAKE2b-64 over scope, source name, anchor and tag. Events that start below byte `BODY_AT`
 use the head (the first line, at most `HEAD_BYTES`, leading NULs skipped) as anchor; events from there on use the first
-`BODY_AT` bytes, and always tag 0. So a small file has an ID as soon as its first line is complete, and a file of any size
-keeps its IDs when all state is gone.
+`BODY_AT` bytes, and always tag 0; where these are nothing but NULs, the length of the hole and the head behind it
+(`hole_anchor`): a writer that kept its position across a truncation has left it. So a small file has an ID as soon as its
+first line is complete, and a file of any size keeps its IDs when all state is gone.
 
 A mark is the CRC-32 of the up to `MARK_BYTES` before a position. Per file the agent keeps marks at 4096, 8192, 16384, …
 and at the ends of its last `RECENT_MARKS` records; the last of these is the offset. Below `BODY_AT` there is one every
@@ -128,6 +129,11 @@ def body_of(front: bytes) -> bytes | None:
     return front[:BODY_AT] if len(front) >= BODY_AT else None
 
 
+def hole_anchor(data_at: int, head: bytes) -> bytes:
+    """The anchor of events from `BODY_AT` on where nothing but NULs is before: how long the hole is, and the head behind it."""
+    return b"\0%d\0" % data_at + head
+
+
 def head_key(source: str, head: bytes) -> str:
     """Equal for equal heads of a source; what tags are counted by."""
     return file_id("", source, head, 0)
@@ -164,11 +170,23 @@ def advance(state: FileState, window: memoryview, window_at: int, to: int) -> No
     del state.recent[:-RECENT_MARKS]
 
 
+def leap(state: FileState, to: int) -> None:
+    """Move over NULs that are no content. No mark is taken of them: it would hold in any such run. `advance` comes next."""
+    if state.offset < BODY_AT:
+        state.ladder = state.ladder[: state.offset // RUNG_BYTES * 4]
+    state.offset = to
+
+
 def see_front(state: FileState, front: bytes) -> None:
     """Note what a file of which nothing was read begins with: should it change unread, that is noticed."""
     seen = front[:BODY_AT]
     state.front = len(seen), zlib.crc32(seen)
     state.ladder = _rungs(memoryview(seen), 1, len(seen))
+
+
+def see_behind_hole(state: FileState, mark: tuple[int, int]) -> None:
+    """The same for a file that begins with `BODY_AT` NULs or more: what tells it from others is the first line behind them."""
+    state.front, state.ladder = mark, b""
 
 
 def _rungs(window: memoryview, first: int, to: int) -> bytes:

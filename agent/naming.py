@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from agent import identity, shape, wire
+from agent import gaps, identity, shape, wire
 from agent.blocks import BLOCK_BYTES, cut_block
 from agent.identity import BODY_AT, FileState
 from agent.tail import FRONT_BYTES
@@ -36,12 +36,12 @@ def events(
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        front = file.read(FRONT_BYTES)
-        head = identity.head_of(front)
+        data_at, text = gaps.text_at_front(file.fileno(), os.fstat(file.fileno()).st_size, FRONT_BYTES)
+        head = identity.head_of(text)
         if head is None and not (state and state.finished):
             return
         head = head or b""
-        body = identity.body_of(front)
+        body = identity.hole_anchor(data_at, head) if data_at >= BODY_AT else identity.body_of(file.read(BODY_AT))
         head_id = state.head_id if state else identity.file_id(scope, source, head, 0)
         body_id = (state and state.body_id) or identity.file_id(scope, source, body or b"", 0)
         final = state is not None and state.finished
@@ -56,8 +56,8 @@ def events(
 def known_as(path: Path, source: str, states: Iterable[FileState]) -> FileState | None:
     """The state that speaks of this file's content, by its marks: also of a copy, which has no state of its own."""
     with path.open("rb") as file:
-        head = identity.head_of(file.read(FRONT_BYTES))
         stat = os.fstat(file.fileno())
+        head = identity.head_of(gaps.text_at_front(file.fileno(), stat.st_size, FRONT_BYTES)[1])
 
         def holds(position: int, crc: int) -> bool:
             start = max(0, position - identity.MARK_BYTES)
@@ -73,12 +73,27 @@ def known_as(path: Path, source: str, states: Iterable[FileState]) -> FileState 
     return max(fit, key=lambda state: (state.inode == stat.st_ino, min(stat.st_size, state.offset)), default=None)
 
 
+def _read(file: BinaryIO, offset: int, *, unit: int = 1) -> tuple[int, bytes, bool]:
+    """The next bytes at or behind ``offset``, up to NULs to skip: where they begin, and whether more follows."""
+    size = os.fstat(file.fileno()).st_size
+    buf = os.pread(file.fileno(), BLOCK_BYTES, offset)
+    end = gaps.first_gap(buf, 0, len(buf), offset=offset, unit=unit)
+    if buf and not end:
+        looked = gaps.data_after(file.fileno(), offset, size, limit=size)
+        if not looked.found:
+            return size, b"", False
+        offset = looked.at - looked.at % unit
+        buf = os.pread(file.fileno(), BLOCK_BYTES, offset)
+        end = gaps.first_gap(buf, 0, len(buf), offset=offset, unit=unit)
+    more = end < len(buf) and gaps.data_after(file.fileno(), offset + end, size, limit=size).found
+    return offset, buf[:end], more
+
+
 def _blocks(file: BinaryIO, *, final: bool) -> Iterator[tuple[int, bytes]]:
     offset = 0
     while True:
-        file.seek(offset)
-        buf = file.read(BLOCK_BYTES)
-        cut = cut_block(buf, 0, len(buf), offset, final=final)
+        offset, buf, more = _read(file, offset)
+        cut = cut_block(buf, 0, len(buf), offset, final=final) or cut_block(buf, 0, len(buf), offset, final=more)
         if cut is None:
             return
         yield offset, buf[: cut.length]
@@ -90,9 +105,9 @@ def _shaped(file: BinaryIO, plan: shape.Plan, ids: tuple[str, str], *, final: bo
     front = file.read(2)
     offset = 0
     while True:
-        file.seek(offset)
-        block = file.read(BLOCK_BYTES)
+        offset, block, more = _read(file, offset, unit=plan.unit)
         shaped = shape.apply(plan, block, offset, final=final and len(block) < BLOCK_BYTES, front=front)
+        shaped = shaped or (shape.apply(plan, block, offset, final=True, front=front) if more else None)
         if shaped is None:
             return
         header = shaped.header(wire.Header(wire.DATA, "", file_id=ids[offset >= BODY_AT], base_offset=offset))

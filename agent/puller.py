@@ -9,19 +9,29 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Callable
+from typing import NamedTuple
 
-from agent import identity, shape
+from agent import gaps, identity, shape
 from agent.blocks import BLOCK_BYTES, Cut, cut_block
 from agent.catalog import Catalog
 from agent.config import Config
-from agent.identity import MARK_BYTES, FileState
+from agent.identity import BODY_AT, MARK_BYTES, FileState
 from agent.recorder import Recorder
-from agent.tail import Tail
+from agent.tail import Gap, Tail
 
 RECORD_ROOM = 64 << 10
 """What a record may take beyond its lines: header, checkpoint, and what incompressible data grows by."""
 SHAPED_GROWTH = 3
 """What transforms may make of a block at most: a wide encoding grows by half, and offsets and times come along."""
+GAP_SETTLE_S = 1.0
+
+
+class _Window(NamedTuple):
+    """What the buffer holds: bytes of the file from ``at`` on, those of interest at indices ``start`` to ``end``."""
+
+    at: int
+    start: int
+    end: int
 
 
 class Pulled(enum.Enum):
@@ -61,7 +71,7 @@ class Puller:
                 return Pulled.CHANGED
         if size == state.offset:
             return Pulled.DONE
-        urgent = final or self._stopping() or size - state.offset >= BLOCK_BYTES
+        urgent = final or self._stopping() or (size - state.offset >= BLOCK_BYTES and not tail.ends_blank)
         if not urgent and now_s < tail.read_s + self._flush_interval_s:
             self._catalog.see(tail)
             return Pulled.WAITS
@@ -82,30 +92,84 @@ class Puller:
         return timeout_s > 0 and now_s - tail.grew_s >= timeout_s
 
     def _take(self, tail: Tail, state: FileState, size: int, now_s: float, *, final: bool) -> Pulled:
-        window_at = max(0, state.offset - MARK_BYTES)
-        start = state.offset - window_at
-        view = memoryview(self._buffer)
-        end = os.preadv(tail.open(), [view[: start + BLOCK_BYTES]], window_at)
-        seen, crc = state.recent[-1] if state.recent else state.front
-        seen -= window_at
-        if end < seen or (seen and identity.crc_before(self._buffer, seen) != crc):
+        begin, window = state.offset, self._read(tail, state.offset)
+        if not self._goes_on(tail, state, window):
             self._catalog.check(tail)
             # where the state is the same it changed back between the two looks
             return Pulled.TAKEN if tail.state is state else Pulled.CHANGED
-        state.size = max(size, window_at + end)
-        plan, shaped = self._plans[tail.source], None
-        if plan is None:
-            cut = cut_block(self._buffer, start, end, state.offset, final=final)
-        else:
-            front = tail.front(2) if plan.needs_front else b""
-            flush = window_at + end == size and self.is_ended(tail, now_s)
-            shaped = shape.apply(plan, bytes(view[start:end]), state.offset, final=final, flush=flush, front=front)
-            cut = None if shaped is None else Cut(shaped.length, shaped.events, shaped.partial)
+        state.size = max(size, window.at + window.end)
+        stop = self._first_gap(tail, begin, window)
+        if stop == window.start:
+            behind = self._behind_gap(tail, begin, size, now_s, final=final)
+            if isinstance(behind, Pulled):
+                return behind
+            begin, window = behind, self._read(tail, behind)
+            stop = self._first_gap(tail, begin, window)
+        cut, shaped = self._cut(tail, begin, window, stop, now_s, final=final and stop == window.end)
+        if cut is None and window.start < stop < window.end:
+            behind = self._behind_gap(tail, begin + stop - window.start, size, now_s, final=final)
+            if isinstance(behind, Pulled):
+                return behind
+            cut, shaped = self._cut(tail, begin, window, stop, now_s, final=True)
+        if cut is None and final and begin == size > state.offset:
+            cut = Cut(0, 0)  # nothing but NULs was left of it
         if cut is None:
+            plan = self._plans[tail.source]
             return Pulled.UNFINISHED if plan is not None and plan.rule is not None else Pulled.DONE
-        self._recorder.append(
-            tail, state, view[: start + cut.length], window_at, cut.events, partial=cut.partial, shaped=shaped
-        )
+        block = memoryview(self._buffer)[: window.start + cut.length]
+        self._recorder.append(tail, state, block, window.at, begin, cut.events, partial=cut.partial, shaped=shaped)
         tail.read_s = now_s
         tail.grew_s = now_s
         return Pulled.TAKEN
+
+    def _read(self, tail: Tail, begin: int) -> _Window:
+        """Fill the buffer with a block from ``begin`` on, and with what is in front of it."""
+        at = max(0, begin - MARK_BYTES)
+        start = begin - at
+        end = os.preadv(tail.open(), [memoryview(self._buffer)[: start + BLOCK_BYTES]], at)
+        return _Window(at, start, max(start, end))
+
+    def _goes_on(self, tail: Tail, state: FileState, window: _Window) -> bool:
+        """Whether what was seen last is still there."""
+        seen, crc = state.recent[-1] if state.recent else state.front
+        if not state.recent and seen > BODY_AT:  # behind a hole
+            return tail.holds(seen, crc)
+        seen -= window.at
+        return not seen or (window.end >= seen and identity.crc_before(self._buffer, seen) == crc)
+
+    def _first_gap(self, tail: Tail, begin: int, window: _Window) -> int:
+        plan = self._plans[tail.source]
+        unit = 1 if plan is None else plan.unit
+        return gaps.first_gap(self._buffer, window.start, window.end, offset=begin, unit=unit)
+
+    def _behind_gap(self, tail: Tail, at: int, size: int, now_s: float, *, final: bool) -> int | Pulled:
+        """Where the data behind a run of NULs begins; at the end of a file that is final, its end."""
+        gap = tail.gap
+        if gap is None or not gap.at <= at <= gap.looked_to or size < gap.size:
+            gap = tail.gap = Gap(at, at, size)
+        elif at != gap.at:
+            gap = tail.gap = Gap(at, gap.looked_to, gap.size)  # it is being filled from its front
+        looked = gaps.data_after(tail.open(), gap.looked_to, size)
+        gap.looked_to, gap.size = looked.at, size
+        if not looked.found:
+            return Pulled.WAITS if looked.at < size else size if final else Pulled.DONE
+        gap.since_s = gap.since_s or now_s
+        if not final and now_s < gap.since_s + GAP_SETTLE_S:
+            tail.read_s = now_s  # look again after an interval
+            return Pulled.WAITS
+        looked = gaps.data_after(tail.open(), at, size, limit=size)  # it may have been filled since it was looked at
+        plan = self._plans[tail.source]
+        return looked.at - looked.at % (1 if plan is None else plan.unit)
+
+    def _cut(
+        self, tail: Tail, begin: int, window: _Window, stop: int, now_s: float, *, final: bool
+    ) -> tuple[Cut | None, shape.Shaped | None]:
+        """The whole events at the front of a window, up to index ``stop``."""
+        plan = self._plans[tail.source]
+        if plan is None:
+            return cut_block(self._buffer, window.start, stop, begin, final=final), None
+        front = tail.front(2) if plan.needs_front else b""
+        flush = window.at + stop == tail.size and self.is_ended(tail, now_s)
+        block = bytes(memoryview(self._buffer)[window.start : stop])
+        shaped = shape.apply(plan, block, begin, final=final, flush=flush, front=front)
+        return (None if shaped is None else Cut(shaped.length, shaped.events, shaped.partial)), shaped

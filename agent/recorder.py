@@ -123,27 +123,31 @@ class Recorder:
         state: FileState,
         window: memoryview,
         window_at: int,
+        begin: int,
         events: int,
         *,
         partial: bool,
         shaped: shape.Shaped | None,
     ) -> None:
-        """Append the block that ends ``window`` and begins at the state's offset, and move the file's state behind it.
+        """Append the block that ends ``window``, and move the file's state behind it.
 
         Args:
             window: bytes of the file from ``window_at`` on, as `identity.advance` wants them.
+            begin: where the block begins; between the state's offset and there is nothing but NULs.
             shaped: what is sent instead of the block as it lies there.
 
         Raises StorageFull, StorageFailed.
         """
         source = self._sources[tail.source]
-        offset, start, to = state.offset, state.offset - window_at, window_at + len(window)
+        offset, start, to = state.offset, begin - window_at, window_at + len(window)
         change = msgspec.structs.replace(state, marks={}, recent=[])
+        if begin > offset:
+            identity.leap(change, begin)
         identity.advance(change, window, window_at, to)
-        if not window_at and to >= BODY_AT:  # known from now on, also if nothing is ever appended
+        if not window_at and begin < BODY_AT <= to:  # known from now on, also if nothing is ever appended
             change.body_id = identity.file_id(self._scope, tail.source, bytes(window[:BODY_AT]), 0)
-        reproducible = not (partial or (state.tag and offset < BODY_AT)) and (shaped is None or shaped.reproducible)
-        flags = wire.REPLAY * (offset < state.replay_until) | wire.REPRODUCIBLE * reproducible | wire.PARTIAL * partial
+        reproducible = not (partial or (state.tag and begin < BODY_AT)) and (shaped is None or shaped.reproducible)
+        flags = wire.REPLAY * (begin < state.replay_until) | wire.REPRODUCIBLE * reproducible | wire.PARTIAL * partial
         header = wire.Header(
             wire.DATA,
             self._next_id(),
@@ -152,9 +156,9 @@ class Recorder:
             source=tail.source,
             service=source.service or source.name,
             path=tail.name,
-            file_id=state.head_id if offset < BODY_AT else state.body_id,
+            file_id=state.head_id if begin < BODY_AT else state.body_id,
             origin=state.origin,
-            base_offset=offset,
+            base_offset=begin,
             source_from=offset,
             source_to=to,
             raw_bytes=len(window) - start,
@@ -176,9 +180,19 @@ class Recorder:
         if not reproducible:
             self._spool.sync()
         self._ledger.read(events, len(window) - start)
+        if begin > offset:
+            self._passed_over(tail, offset, begin - offset)
         self._untold_bytes += len(window) - start
         if self._untold_bytes >= TOLD_BYTES or time.monotonic() - self._told_s >= TOLD_AFTER_S:
             self.tell()
+
+    def _passed_over(self, tail: Tail, at: int, count: int) -> None:
+        self._ledger.add("nul_gap_bytes", count)
+        text = (
+            "%s: %d NUL bytes from byte %d on are no lines and were passed over: a hole that a truncation or a power cut left"
+        )
+        log.log(logging.DEBUG if tail.gap_said else logging.WARNING, text, tail.name, count, at)
+        tail.gap_said = True
 
     def tell(self) -> None:
         """Tell the shipper that there is something new, if there is."""

@@ -53,6 +53,11 @@ class Plan(msgspec.Struct, frozen=True):
     """A block in which no redaction and no long line is found goes as it is."""
 
     @property
+    def unit(self) -> int:
+        """Bytes of a character's unit."""
+        return 2 if self.encoding.startswith("utf-16") else 1
+
+    @property
     def needs_front(self) -> bool:
         """Whether the file's first two bytes say how to read it."""
         return self.encoding == "utf-16"

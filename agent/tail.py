@@ -7,12 +7,26 @@ import fcntl
 import os
 import zlib
 
-from agent import wire
+import msgspec
+
+from agent import gaps, wire
 from agent.identity import MARK_BYTES, FileState
 
 FRONT_BYTES = 65536
 """How much of a file is looked at for its head: more than a head, in case NULs precede it."""
 _FS_IOC_GETVERSION = 0x80087601
+
+
+class Gap(msgspec.Struct):
+    """A run of NULs that reading has come to."""
+
+    at: int
+    looked_to: int
+    """Nothing but NULs up to here, when that was looked at."""
+    size: int
+    """Of the file at that time."""
+    since_s: float = 0.0
+    """When data was first seen behind it; 0: there is none."""
 
 
 class Handles:
@@ -79,13 +93,24 @@ class Tail:
         """When a block was last taken."""
         self.grew_s = now_s
         self.error = ""
+        self.gap: Gap | None = None
+        self.gap_said = False
         self._handles = handles
         self._fd = -1
 
     @property
     def unread(self) -> int:
-        """Bytes beyond the offset, as last seen; 0 while the content is not known."""
-        return max(0, self.size - self.state.offset) if self.state is not None else 0
+        """Bytes beyond the offset, as last seen; 0 while the content is not known. NULs that nothing follows do not count."""
+        if self.state is None:
+            return 0
+        end = self.gap.at if self.gap is not None and self.ends_blank else self.size
+        return max(0, end - self.state.offset)
+
+    @property
+    def ends_blank(self) -> bool:
+        """Whether nothing but NULs is behind the gap it was read to, as last seen: a file that has its size in advance."""
+        gap = self.gap
+        return gap is not None and gap.looked_to == gap.size == self.size
 
     @property
     def name(self) -> str:
@@ -151,6 +176,10 @@ class Tail:
 
     def front(self, length: int = FRONT_BYTES) -> bytes:
         return os.pread(self.open(), length, 0)
+
+    def text_at_front(self) -> tuple[int, bytes]:
+        """As `gaps.text_at_front`: enough for a head."""
+        return gaps.text_at_front(self.open(), self.size, FRONT_BYTES)
 
     def holds(self, position: int, crc: int) -> bool:
         """Whether a mark holds: see `agent.identity`."""
