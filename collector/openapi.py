@@ -142,7 +142,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "description": parameter.text,
         "schema": parameter.schema,
     }
-    if parameter.place == "path":
+    if parameter.place == "path" or parameter.required:
         found["required"] = True
     if parameter.example is not None:
         found["example"] = parameter.example

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from agent import wire
-from collector import administration, allowance, api_types, event_types, events, filters, query, read_types, reports
+from collector import administration, allowance, api_types, event_types, events, filters, ids, query, read_types, reports
 from collector.event_types import EVENT_TYPES, SEVERITIES
 from collector.moments import MOMENT_FORMS
 
@@ -23,6 +23,7 @@ class Parameter(NamedTuple):
     schema: dict[str, Any]
     example: Any = None
     place: str = "query"
+    required: bool = False
 
 
 class Operation(NamedTuple):
@@ -47,6 +48,8 @@ class Operation(NamedTuple):
 
 
 _TEXT = {"type": "string", "minLength": 1, "maxLength": 200}
+_ID = {"type": "string", "minLength": 1, "maxLength": event_types.MAX_ID_CHARS}
+_OFFSET = {"type": "integer", "minimum": 0, "maximum": ids.MAX_OFFSET}
 _WORDS = {"type": "string", "minLength": 1, "maxLength": 1000, "pattern": "[0-9A-Za-z]"}
 _STATUS = "(0|[1-9]([0-9]{0,3}|xx|XX))"
 
@@ -164,6 +167,35 @@ OPERATIONS = (
     Operation(
         "delete", f"{INGESTION}/events/{{event_id}}", "deleteEvent", "Delete one event; again does nothing",
         scope="delete", answer=event_types.DeleteAnswer, refusals=(404, 429), parameters=(_EVENT_ID,),
+    ),
+    Operation(
+        "get", ids.PATH, "listIds", "IDs of stored events, in order; what agents compare their files with",
+        scope="ingest", answer=ids.IdsAnswer, refusals=(429,),
+        parameters=(
+            Parameter("from", "The least ID that is meant.", _ID, "00c0ffee00c0ffee-", required=True),
+            Parameter("to", "The greatest ID that is meant, or any text behind it.", _ID, "00c0ffee00c0ffee-g", required=True),
+            Parameter(
+                "limit", "IDs on a page.",
+                {"type": "integer", "minimum": 1, "maximum": ids.MAX_LIMIT, "default": ids.DEFAULT_LIMIT}, 1000,
+            ),
+            Parameter("cursor", "next_cursor of the page before, with the same bounds.", _ID),
+        ),
+    ),
+    Operation(
+        "get", ids.SUMS_PATH, "sumIds", "Sums over the lines of a file that are stored, by where they start in it",
+        scope="ingest", answer=ids.SumsAnswer, refusals=(429,),
+        parameters=(
+            Parameter(
+                "file_id", "The first part of the lines' IDs.", {"type": "string", "pattern": "^[0-9a-f]{16}$"},
+                "00c0ffee00c0ffee", required=True,
+            ),
+            Parameter("from_offset", "A multiple of step.", _OFFSET, 0),
+            Parameter("to_offset", f"At most {ids.MAX_SUMS} steps further; not included.", _OFFSET),
+            Parameter(
+                "step", "Bytes that are summed up together.",
+                {"type": "integer", "minimum": ids.MIN_STEP, "maximum": ids.MAX_STEP, "default": 1 << 20},
+            ),
+        ),
     ),
     Operation(
         "get", f"{INGESTION}/stats", "getStats", "How much is kept, and what agents lost",

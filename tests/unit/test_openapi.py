@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector import app, event, events, openapi, paths, query, reports
+from collector import app, event, events, ids, openapi, paths, query, reports
 from collector.config import Config
 from collector.filters import ATTRIBUTE
 from collector.paths import JSON, RESERVED_IDS
@@ -26,6 +26,8 @@ TAKEN = {
     "getOutcomes": query.WINDOW_PARAMETERS,
     "ingestEvent": events.EVENT_PARAMETERS,
     "ingestBatch": events.BATCH_PARAMETERS,
+    "listIds": ids.PARAMETERS,
+    "sumIds": ids.SUMS_PARAMETERS,
 }
 """Operations with query parameters of their own, and what their handlers know; the others take none."""
 
