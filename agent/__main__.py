@@ -16,6 +16,7 @@ from agent import discover, explain, letters, logs, naming, overview, probe, sco
 from agent.config import Config
 from agent.errors import AgentError, ConfigError
 from agent.identity import FileState
+from agent.reload import Settings
 from agent.torture import command as torture
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", parents=[shared], help="tail and ship until SIGTERM or Ctrl-C")
     run.add_argument("--log-format", choices=("text", "json"), help="default: log.format of the configuration")
     run.add_argument("--final-status", type=Path, metavar="FILE", help="at the end write what `status --json` would say")
+    run.add_argument("--watch-config", action="store_true", help="read it again when it changes, too; SIGHUP always does that")
     run.set_defaults(command=_run)
 
     check = commands.add_parser("check", parents=[shared], help="check the configuration and the files it names")
@@ -91,8 +93,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     config = configs.load(options.config)
-    logs.start(config.log.level, options.log_format or config.log.format)
-    return asyncio.run(service.run(config, final_status=options.final_status))
+
+    def apply(config: Config) -> None:
+        logs.start(config.log.level, options.log_format or config.log.format)
+
+    async def run() -> int:
+        settings = Settings(config, load=lambda: configs.load(options.config), apply=apply)
+        watched = Path(options.config) if options.watch_config else None
+        return await service.run(settings, final_status=options.final_status, watched=watched)
+
+    apply(config)
+    return asyncio.run(run())
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -23,6 +23,7 @@ from agent.discover import Found, siblings
 from agent.identity import BODY_AT, Candidate, FileState, Standing
 from agent.missing import Search
 from agent.tail import Handles, Tail, inode_at
+from agent.wanted import Wanted
 
 log = logging.getLogger("agent.files")
 
@@ -42,12 +43,13 @@ class Catalog:
         fresh: bool,
         make_origin: Origins,
         handles: Handles,
+        wanted: Wanted | None = None,
     ) -> None:
         self.scope = scope
         self.tags = tags
         self._contents = Contents(states, handles=handles)
         self.states, self.tails = self._contents.states, self._contents.tails
-        self._search = Search(self._contents)
+        self._search = Search(self._contents, wanted)
         self._fresh = fresh
         self._make_origin = make_origin
         self._cut: list[Lost] = []
@@ -64,6 +66,10 @@ class Catalog:
             if not tail.is_open or (tail.listed and not tail.deleted and tail.is_at_its_path()):
                 tail.close()
                 continue
+            if state is not None and (source := self._search.source_of(state)) is None:
+                tail.close()  # the configuration has let go of it
+                continue
+            tail.source = source if state is not None and source else tail.source
             tail.listed = False
             tail.replay_until = tail.size
             self.tails[tail.inode] = tail
@@ -83,6 +89,10 @@ class Catalog:
         self.tags[state.head] = max(state.tag, self.tags.get(state.head, 0))
         self.states[state.origin] = state
         self._contents.hold(tail, state)
+
+    def left(self) -> list[FileState]:
+        """Contents of files that are of no source any more, and were not read to their end."""
+        return [state for state in self.states.values() if not state.finished and self._search.source_of(state) is None]
 
     # Step 1 and 2: files on disk ---------------------------------------------------------------------------------------
 

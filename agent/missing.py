@@ -15,6 +15,7 @@ from agent.contents import Contents, Lost
 from agent.discover import siblings
 from agent.identity import FileState
 from agent.tail import Tail
+from agent.wanted import Wanted
 
 log = logging.getLogger("agent.files")
 
@@ -22,8 +23,10 @@ log = logging.getLogger("agent.files")
 class Search:
     """For the owners of contents that have lost theirs."""
 
-    def __init__(self, contents: Contents) -> None:
+    def __init__(self, contents: Contents, wanted: Wanted | None = None) -> None:
+        """``wanted``: which contents the configuration has let go of; None: none."""
         self._contents = contents
+        self._wanted = wanted
 
     def settle(self, now_s: float, now_ns: int) -> Iterator[Tail | Lost]:
         """Find a holder for every content that lost its own. Yields the tails found, and what is lost."""
@@ -31,6 +34,9 @@ class Search:
         for state in list(contents.states.values()):
             if state.origin in contents.owners or state.finished or state.origin in contents.untold:
                 continue
+            if (source := self.source_of(state)) is None:
+                continue
+            state.source = source
             contents.gone_s.setdefault(state.origin, now_s)
             try:
                 tail = self._sibling(state, now_s)
@@ -44,6 +50,10 @@ class Search:
                 yield tail
             else:
                 yield from self._give_up(state, now_ns)
+
+    def source_of(self, state: FileState) -> str | None:
+        """The source that a content belongs to now; None: to none any more."""
+        return state.source if self._wanted is None else self._wanted.source_of(state.source, state.born_path, state.path)
 
     def _give_up(self, state: FileState, now_ns: int) -> Iterator[Lost]:
         state.gone_ns = state.gone_ns or now_ns

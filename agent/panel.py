@@ -21,6 +21,8 @@ def _lines(answer: Mapping[str, Any], running: bool, state: str) -> Iterator[str
     if running:
         yield f"agent pid {answer['pid']}, tenant {answer['tenant_id']}"
         yield f"sending: {answer['sending']}; reading: {answer['reading']}"
+        if refused := _refused(answer):
+            yield refused
         yield _amounts(answer)
         yield ", ".join(f"{name} {count:,}" for name, count in sorted(answer["counts"].items()))
     else:
@@ -36,6 +38,17 @@ def _lines(answer: Mapping[str, Any], running: bool, state: str) -> Iterator[str
         yield f"! {warning}"
 
 
+def _refused(answer: Mapping[str, Any]) -> str:
+    config = answer.get("config", {})
+    if not config.get("refused"):
+        return ""
+    return f"config: refused since {_time(config['refused_ns'] / 1e9)}, the one before stays: {config['refused']}"
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _amounts(answer: Mapping[str, Any]) -> str:
     others = sorted(name for name in answer if name.endswith("_bytes") and name not in _MAIN and isinstance(answer[name], int))
     return ", ".join(f"{name.removesuffix('_bytes')} {answer[name]:,} bytes" for name in (*_MAIN, *others) if name in answer)
@@ -43,12 +56,12 @@ def _amounts(answer: Mapping[str, Any]) -> str:
 
 def line(answer: Mapping[str, Any] | None, now_s: float) -> str:
     """The same in one line, for a log; None: no agent runs."""
-    when = datetime.fromtimestamp(now_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    when = _time(now_s)
     if answer is None:
         return f"{when} no agent runs"
     counts = answer["counts"]
     said = f"{when} pid {answer['pid']}, sending: {answer['sending']}; reading: {answer['reading']}; {_amounts(answer)}"
     said += f", read {counts.get('read_events', 0):,} events, acknowledged {counts.get('acked_events', 0):,}"
-    for warning in answer["warnings"]:
-        said += f"; ! {warning}"
+    for warning in (_refused(answer), *answer["warnings"]):
+        said += f"; ! {warning}" if warning else ""
     return said

@@ -35,6 +35,7 @@ from agent.recorder import Recorder
 from agent.segment import SpoolHead, slim
 from agent.spool import Spool
 from agent.tail import Handles, Tail
+from agent.wanted import Wanted
 
 log = logging.getLogger("agent.reader")
 
@@ -82,7 +83,11 @@ class Reader:
             fresh=spool.fresh,
             make_origin=Origins(),
             handles=Handles(_handles(config.max_open_files)),
+            wanted=Wanted(self._globs),
         )
+        if left := self.catalog.left():
+            log.info("%d files are of no source any more; they stay where they are, %d bytes of them unread",
+                     len(left), sum(max(0, state.size - state.offset) for state in left))  # fmt: skip
         self._stop = threading.Event()
         self.recorder = Recorder(
             config, spool, self.catalog.states, scope=scope, agent=agent, ledger=ledger, on_append=on_append
@@ -100,6 +105,8 @@ class Reader:
         self._noted_s = 0.0
         self._more = False
         self._stop_by_s = float("inf")
+        self._quiet_s = 0.0
+        self._at_once = threading.Event()
 
     @property
     def blocked(self) -> bool:
@@ -120,10 +127,14 @@ class Reader:
             retention_days=self._ledger.retention_days,
         )
 
-    def stop(self, *, within_s: float) -> None:
-        """Read what is there and return from `run`, at the latest after ``within_s``."""
+    def stop(self, *, within_s: float, quiet_s: float = 0.0) -> None:
+        """Return from `run` when all there is has been read and nothing was added for ``quiet_s``; at the latest after
+        ``within_s``. With 0 at once: after the block that is being read."""
+        self._quiet_s = quiet_s
         self._stop_by_s = time.monotonic() + within_s
         self._stop.set()
+        if within_s <= 0:
+            self._at_once.set()
 
     def unread_bytes(self) -> int:
         """What the files hold beyond their offsets, as last seen."""
@@ -185,6 +196,20 @@ class Reader:
             return
         if (stat.st_dev, stat.st_ino) != tail.inode:
             self._walk_wanted = True
+
+    def _end_events(self, now_s: float) -> None:
+        """Nothing was added for as long as `stop` was told to wait: the last event of each file counts as complete."""
+        for tail in list(self._unfinished.values()):
+            tail.grew_s = min(tail.grew_s, now_s - self._puller.timeout_s(tail))
+            self._pull_safely(tail, final=False)
+
+    def _look_around(self, wait_s: float) -> None:
+        """On the way to the end: what was added or rotated meanwhile."""
+        for path in self._watcher.wait(wait_s, self._at_once):
+            self._notice(path)
+        now_s = time.monotonic()
+        if (self._walk_wanted and now_s >= self._walk_after_s) or self._watcher.blind:
+            self._walk(now_s)
 
     # Walking -----------------------------------------------------------------------------------------------------------
 
@@ -330,13 +355,25 @@ class Reader:
             self._spool.note_acks(self._tenant_id(), self._ledger.retention_days)
 
     def _read_to_the_end(self) -> None:
-        """After `stop`: what the sources hold now is read, as far as the spool has room."""
-        self._walk(time.monotonic())
-        progress = True
-        while progress and not self.blocked and time.monotonic() < self._stop_by_s:
-            progress = False
-            for tail in list(self._due.values()):
-                progress |= self._pull_safely(tail, final=False)
+        """After `stop`: what the sources hold is read, and what is added by apps that are ending, too, as far as the spool
+        has room."""
+        walked = not self._at_once.is_set()
+        if walked:
+            self._walk(time.monotonic())
+        quiet_since_s = time.monotonic()
+        while walked and not self._at_once.is_set():
+            progress = sum(self._pull_safely(tail, final=False) for tail in list(self._due.values())) > 0
+            now_s = time.monotonic()
+            grown_s = max((tail.grew_s for tail in self.catalog.tails.values()), default=0.0)
+            quiet_since_s = now_s if progress or self.blocked else max(quiet_since_s, grown_s)
+            end_s = min(self._stop_by_s, quiet_since_s + self._quiet_s)
+            if now_s >= (self._stop_by_s if progress else end_s):
+                if self._quiet_s and now_s < self._stop_by_s:
+                    self._end_events(now_s)
+                break
+            if not progress:
+                self.recorder.tell()
+                self._look_around(min(end_s - now_s, FULL_WAIT_S))
         crash.point("stop.read")
         if self.unread_bytes():
             self._spool.note_files()  # should they be gone at the next start, their bytes are known to be lost

@@ -2,7 +2,12 @@
 
 Threads: the event loop (shipping, status), the reader, and one that syncs the spool. When the disk fails under the spool, all
 of them are taken down and started again from what is on disk, as soon as it can be read and written: a state folder that cannot
-be used refuses a start, and never ends an agent that runs.
+be used refuses a start, and never ends an agent that runs. The same happens, in order, for another configuration
+(`agent.reload`).
+
+The end: on SIGTERM the files are watched until nothing was added for ``shutdown_quiet_s``, since an app that ends beside the
+agent still writes its last lines; then acks are waited for. Both end in time (`last_look_s`), and the process with them,
+whatever hangs.
 """
 
 from __future__ import annotations
@@ -26,12 +31,13 @@ import msgspec
 from agent import crash, monitor, status
 from agent import scope as scopes
 from agent.config import Config, runs_in_flight
-from agent.errors import StateAway, StateRefused, StorageFailed
+from agent.errors import AgentError, StateAway, StateRefused, StorageFailed
 from agent.heartbeat import Heartbeats
 from agent.holding import Held
 from agent.ledger import Ledger
 from agent.logs import Fault
 from agent.reader import Reader
+from agent.reload import Settings
 from agent.retry import backoff
 from agent.ship import Shipper
 from agent.spool import Spool
@@ -45,14 +51,19 @@ LONGEST_WAIT_S = 10.0
 """Until a disk that failed is tried again."""
 GOODBYE_S = 1.0
 """How long a stop may take for the last heartbeat's sake."""
+ACKS_S = 5.0
+"""How much of the time for an end is kept for acks; of a short time its half."""
+OVERTIME_S = 0.7
+"""Beyond `shutdown_timeout_s` for what is between the last ack and the end: a sync, threads, the last words."""
 
 
-async def run(config: Config, *, final_status: Path | None = None) -> int:
-    """Run until SIGTERM or SIGINT.
+async def run(settings: Settings, *, final_status: Path | None = None, watched: Path | None = None) -> int:
+    """Run until SIGTERM or SIGINT; a second one of these ends it at once. SIGHUP: read the configuration again.
 
     Args:
-        config: the whole of it.
+        settings: the configuration, and how to read it again.
         final_status: where to write the last `status.snapshot` as JSON, if anywhere.
+        watched: the configuration's file, if it is to be read again when it changes.
 
     Returns:
         The exit code: 0, also when something is left in the spool (it is said).
@@ -60,29 +71,95 @@ async def run(config: Config, *, final_status: Path | None = None) -> int:
     Raises:
         StateRefused: the state folder is in use or cannot be used.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = Stop(asyncio.get_running_loop(), settings.ask)
     ledger, held = Ledger(), Held()
     fault = Fault(log, "the spool")
-    with locked(Path(config.state_dir)):
-        spool: Spool | None = _opened(config)
-        attempt = 0
-        while not stop.is_set():
-            began_s = time.monotonic()
-            try:
-                spool = spool or _opened(config)
-                await _session(config, spool, ledger, stop, final_status, held)
-            except (StorageFailed, StateAway) as error:
-                now_s = time.monotonic()
-                attempt = 1 if now_s - began_s >= STEADY_S else attempt + 1
-                fault.seen(f"{error}; starting again from what is on disk", now_s)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), min(backoff(attempt, Random()), LONGEST_WAIT_S))
-            spool = None
+    state = Path(settings.config.state_dir)
+    watching = asyncio.ensure_future(settings.watch(watched)) if watched is not None else None
+    with locked(state):
+        spool: Spool | None = _opened(settings.config)
+        async with contextlib.AsyncExitStack() as answering:
+            said = _Said(state, answering)
+            attempt = 0
+            while not stop.asked.is_set():
+                began_s = time.monotonic()
+                config = settings.begin()
+                try:
+                    spool = spool or _opened(config)
+                    await _session(config, spool, ledger, stop, settings, said, held)
+                except (StorageFailed, StateAway) as error:
+                    await said.close()
+                    now_s = time.monotonic()
+                    attempt = 1 if now_s - began_s >= STEADY_S else attempt + 1
+                    fault.seen(f"{error}; starting again from what is on disk", now_s)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(stop.asked.wait(), min(backoff(attempt, Random()), LONGEST_WAIT_S))
+                except AgentError as error:
+                    if not settings.fails(str(error)):
+                        raise
+                spool = None
+            if final_status is not None and said.now is not None:
+                final_status.write_bytes(msgspec.json.encode(said.now()))
         held.close()
+    if watching is not None:
+        watching.cancel()
+    stop.done()
     return 0
+
+
+class Stop:
+    """What the signals ask for."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, reload: Callable[[], None]) -> None:
+        self.asked = asyncio.Event()
+        self.at_once = asyncio.Event()
+        """Asked for twice: whoever did so has no patience for acks."""
+        self._limit: threading.Timer | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signal)
+        loop.add_signal_handler(signal.SIGHUP, reload)
+
+    def _signal(self) -> None:
+        if self.asked.is_set():
+            self.at_once.set()
+        self.asked.set()
+
+    def out_within(self, seconds: float) -> None:
+        """The process ends then, whatever hangs: a kill is safe at any time, and whoever asked for the end counts on it."""
+        self._limit = threading.Timer(seconds, _out)
+        self._limit.daemon = True
+        self._limit.start()
+
+    def done(self) -> None:
+        """It ended by itself."""
+        if self._limit is not None:
+            self._limit.cancel()
+
+
+def _out() -> None:
+    log.warning("the end takes longer than it may: ending now; the next start goes on from what is on disk")
+    os._exit(0)
+
+
+class _Said:
+    """What `status` answers with: it goes on over a change of the configuration."""
+
+    def __init__(self, state: Path, answering: contextlib.AsyncExitStack) -> None:
+        self._state = state
+        self._answering = answering
+        self._open = False
+        self.now: Callable[[], dict[str, Any]] | None = None
+
+    async def tell(self, snapshot: Callable[[], dict[str, Any]]) -> None:
+        self.now = snapshot
+        if not self._open:
+            self._open = True
+            await self._answering.enter_async_context(status.served(self._state, lambda: self.now() if self.now else {}))
+
+    async def close(self) -> None:
+        """The folder may be another one soon: no answer until `tell`."""
+        self._open = False
+        await self._answering.aclose()
 
 
 def _opened(config: Config) -> Spool:
@@ -93,7 +170,7 @@ def _opened(config: Config) -> Spool:
 
 
 async def _session(
-    config: Config, spool: Spool, ledger: Ledger, stop: asyncio.Event, final_status: Path | None, held: Held
+    config: Config, spool: Spool, ledger: Ledger, stop: Stop, settings: Settings, said: _Said, held: Held
 ) -> None:
     """From an open spool to a closed one. ``held``: source files that stay open from one session to the next. Raises
     StorageFailed when the disk fails meanwhile."""
@@ -129,7 +206,7 @@ async def _session(
         log.info("started: %d sources, scope from %s, state in %s", len(config.sources), scope.taken_from, state)
 
         def snapshot() -> dict[str, Any]:
-            return status.snapshot(reader, spool, ledger, scope, pid=os.getpid())
+            return {**status.snapshot(reader, spool, ledger, scope, pid=os.getpid()), "config": settings.said()}
 
         if config.heartbeat_interval_s:
             shipper.heartbeats = Heartbeats(
@@ -139,13 +216,13 @@ async def _session(
                 scope=scope.value,
                 interval_s=config.heartbeat_interval_s,
             )
-        watched = monitor.served(config.metrics.listen, config.metrics.max_lag_s, snapshot)
-        async with status.served(state, snapshot), watched:
-            await _follow(config, spool, reader, shipper, failed, stop)
-        crash.point("stop.drained")
-        if final_status is not None:
-            final_status.write_bytes(msgspec.json.encode(snapshot()))
-        _say_what_is_left(spool, reader, ledger)
+        async with monitor.served(config.metrics.listen, config.metrics.max_lag_s, snapshot):
+            await said.tell(snapshot)
+            settings.works()
+            await _follow(config, spool, reader, shipper, failed, stop, settings.changed)
+        if stop.asked.is_set():
+            crash.point("stop.drained")
+            _say_what_is_left(spool, reader, ledger)
         spool.note_acks(ledger.tenant_id, ledger.retention_days)
     finally:
         reader.release()  # also where it never ran
@@ -154,7 +231,13 @@ async def _session(
 
 
 async def _follow(
-    config: Config, spool: Spool, reader: Reader, shipper: Shipper, failed: asyncio.Future[Any], stop: asyncio.Event
+    config: Config,
+    spool: Spool,
+    reader: Reader,
+    shipper: Shipper,
+    failed: asyncio.Future[Any],
+    stop: Stop,
+    changed: asyncio.Event,
 ) -> None:
     loop = asyncio.get_running_loop()
 
@@ -167,29 +250,59 @@ async def _follow(
         _thread("sync", lambda: _sync_at_intervals(spool, config.spool.fsync_interval_s, syncing), fail),
     ]
     shipping: asyncio.Future[Any] = asyncio.ensure_future(shipper.run())
-    stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
+    stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.asked.wait())
+    changing: asyncio.Future[Any] = asyncio.ensure_future(changed.wait())
     try:
-        await asyncio.wait([failed, stopping, shipping], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([failed, stopping, changing, shipping], return_when=asyncio.FIRST_COMPLETED)
         if stopping.done() and not failed.done() and not shipping.done():
-            log.info("stopping: reading to the end, then waiting for acks, at most %g s", config.shutdown_timeout_s)
-            deadline_s = time.monotonic() + config.shutdown_timeout_s
-            reader.stop(within_s=config.shutdown_timeout_s / 2)
-            await asyncio.to_thread(threads[0].join)
-            drained: asyncio.Future[Any] = asyncio.ensure_future(shipper.drained())
-            left_s = max(0.0, deadline_s - time.monotonic())
-            await asyncio.wait([failed, shipping, drained], timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-            if drained.done() and shipper.heartbeats is not None and not shipping.done():
-                await shipper.heartbeats.goodbye(GOODBYE_S)
-            drained.cancel()
+            await _end(config, reader, threads[0], shipper, (failed, shipping), stop)
     finally:
         reader.stop(within_s=0.0)
         syncing.set()
-        stopping.cancel()
-        shipping.cancel()
-        await asyncio.gather(shipping, stopping, return_exceptions=True)
+        ending = (shipping, stopping, changing)
+        for future in ending:
+            future.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
         for thread in threads:
             await asyncio.to_thread(thread.join)
     _raise_first(failed, shipping)
+
+
+async def _end(
+    config: Config,
+    reader: Reader,
+    reading: threading.Thread,
+    shipper: Shipper,
+    troubles: tuple[asyncio.Future[Any], asyncio.Future[Any]],
+    stop: Stop,
+) -> None:
+    """Read to the end, also what apps that end now still write, and wait for the acks. See `last_look_s`."""
+    failed, shipping = troubles
+    timeout_s = config.shutdown_timeout_s
+    log.info("stopping: reading to the end, then waiting for acks, at most %g s", timeout_s)
+    stop.out_within(timeout_s + OVERTIME_S)
+    deadline_s = time.monotonic() + timeout_s
+    hurry: asyncio.Future[Any] = asyncio.ensure_future(stop.at_once.wait())
+    try:
+        reader.stop(within_s=last_look_s(timeout_s), quiet_s=config.shutdown_quiet_s)
+        read: asyncio.Future[Any] = asyncio.ensure_future(asyncio.to_thread(reading.join))
+        await asyncio.wait([failed, hurry, read], return_when=asyncio.FIRST_COMPLETED)
+        if hurry.done():
+            reader.stop(within_s=0.0)
+        await read
+        drained: asyncio.Future[Any] = asyncio.ensure_future(shipper.drained())
+        left_s = max(0.0, deadline_s - time.monotonic())
+        await asyncio.wait([failed, shipping, drained, hurry], timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        if drained.done() and shipper.heartbeats is not None and not shipping.done():
+            await shipper.heartbeats.goodbye(max(0.0, min(GOODBYE_S, deadline_s - time.monotonic())))
+        drained.cancel()
+    finally:
+        hurry.cancel()
+
+
+def last_look_s(timeout_s: float) -> float:
+    """How long after SIGTERM the files are still read: what acks need is left of the time that an end may take."""
+    return timeout_s - min(ACKS_S, timeout_s / 2)
 
 
 def _raise_first(failed: asyncio.Future[Any], shipping: asyncio.Future[Any]) -> None:

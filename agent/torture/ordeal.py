@@ -28,7 +28,7 @@ __all__ = ["Ordeal", "OrdealFailed", "Plan", "Verdict"]
 
 BYTES_PER_S = 200_000.0
 """Of each app."""
-STRIKE_EVERY_S = (0.3, 4.0)
+STRIKE_EVERY_S = (0.2, 2.5)
 WEATHER_EVERY_S = (1.0, 5.0)
 TOLD_EVERY_S = 10.0
 SETTLE_S = 180.0
@@ -134,6 +134,7 @@ class Ordeal:
             "scope": self._run,
             "collector": {"url": url, "api_key": self._target.api_key, "request_timeout_s": 3},
             "shutdown_timeout_s": 5,
+            "shutdown_quiet_s": 0.5,
             "spool": self._chance("spool").choice(({}, {"segment_bytes": 1 << 20, "max_bytes": 8 << 20})),
         }
 
@@ -141,7 +142,7 @@ class Ordeal:
         end_s = time.monotonic() + self._plan.duration_s
         chance, weather_chance = self._chance("harm"), self._chance("weather")
         strikes: list[Strike] = [victim.kill, victim.kill, victim.doom, victim.doom, victim.stop, victim.freeze]
-        strikes += [victim.fill_disk, victim.step_clock]
+        strikes += [victim.fill_disk, victim.step_clock, victim.reload]
         strikes += [self._of(name, strike) for name, strike in self._target.victims.items()]
         assert self._weather is not None
         bag: list[Strike] = []

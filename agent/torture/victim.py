@@ -44,8 +44,12 @@ class Victim:
         self._random = random
         self._process: asyncio.subprocess.Process | None = None
         self._point = ""
+        self._settings = {**settings, "state_dir": str(self.state)}
         self._config.touch(0o600)
-        self._config.write_text(json.dumps({**settings, "state_dir": str(self.state)}, indent=1))  # JSON is YAML
+        self._configure()
+
+    def _configure(self) -> None:
+        self._config.write_text(json.dumps(self._settings, indent=1))  # JSON is YAML
 
     @property
     def disk(self) -> str:
@@ -140,6 +144,17 @@ class Victim:
             os.kill(pid, signal.SIGSTOP)
             await asyncio.sleep(self._random.uniform(*DOWN_S))
             os.kill(pid, signal.SIGCONT)
+
+    async def reload(self) -> None:
+        """Another configuration, while it runs: one that matters, and for a moment one that is refused."""
+        self.counts["reload"] += 1
+        for interval_s in ("soon", self._random.choice((0.05, 0.2, 1.0))):
+            self._settings["flush_interval_s"] = interval_s
+            self._configure()
+            with contextlib.suppress(ProcessLookupError):  # it may have died at its point just now
+                if self._process is not None:
+                    self._process.send_signal(signal.SIGHUP)
+            await asyncio.sleep(self._random.uniform(0.0, 0.3))
 
     async def fill_disk(self) -> None:
         """For a while; once in a while it is killed meanwhile."""

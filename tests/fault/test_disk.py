@@ -18,6 +18,7 @@ from agent import recorder, service, status
 from agent import spool as spools
 from agent.config import Collector, Config, Source, SpoolConfig
 from agent.errors import StateRefused, StorageFailed, StorageFull
+from agent.reload import Settings
 from tests.support.agent import SCOPE, AgentProcess, App, arrived, exactly_once
 from tests.support.damage import once, overwrite
 from tests.support.disk import FakeDisk
@@ -91,7 +92,7 @@ def in_this_process(config: Config, condition: Callable[[], object], what: str) 
     watching = threading.Thread(target=end)
     watching.start()
     try:
-        return asyncio.run(service.run(config))
+        return asyncio.run(service.run(Settings(config)))
     finally:
         over.set()
         watching.join()

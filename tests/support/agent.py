@@ -37,6 +37,7 @@ class AgentProcess:
             "flush_interval_s": 0.05,
             "rescan_interval_s": 0.2,
             "shutdown_timeout_s": 10,
+            "shutdown_quiet_s": 0,
         }
         self.configure(collector={"url": url, "api_key": "a-key"}, spool={"fsync_interval_s": 0.1}, **settings)
 
@@ -53,10 +54,10 @@ class AgentProcess:
         until(lambda: self.status() or self._gone(), "the agent answers", told=self.log)
         assert not self._gone(), self.log()
 
-    def launch(self, *before: str) -> None:
-        """Start it and do not wait."""
+    def launch(self, *before: str, after: Iterable[str] = ()) -> None:
+        """Start it and do not wait. ``after``: more of the command line."""
         assert self._process is None, "it runs already"
-        command = [*before, sys.executable, "-m", "agent", "run", "--config", str(self.config)]
+        command = [*before, sys.executable, "-m", "agent", "run", "--config", str(self.config), *after]
         with self._stderr.open("ab") as stderr:
             self._process = subprocess.Popen(command, cwd=REPOSITORY, stderr=stderr)
 
@@ -93,6 +94,21 @@ class AgentProcess:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def reload(self, **settings: Any) -> dict[str, Any]:
+        """Change settings of the running agent, and wait until it has dealt with them. Returns what it says of that."""
+        before = self.status()["config"]["asked"]
+        self.configure(**settings)
+        self.signal(signal.SIGHUP)
+        until(lambda: self._asked() > before, "it has read its configuration again", told=self.log)
+        return dict(self.status()["config"])
+
+    def _asked(self) -> int:
+        return int(self.status().get("config", {}).get("asked", 0))
 
     def thaw(self) -> None:
         assert self._process is not None
