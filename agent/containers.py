@@ -9,6 +9,7 @@ where no line is open: ``clean`` names these places.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -33,13 +34,22 @@ class Unwrapped(NamedTuple):
     """(number of events, end of their bytes) where no line is open."""
 
 
+class Columns(NamedTuple):
+    """Lines that all have their wrapping, and none of which is cut: a text of one line for each."""
+
+    texts: list[bytes]
+    times: list[bytes]
+    streams: list[bytes]
+
+
 class _Docker(msgspec.Struct):
     log: str
     stream: str = ""
     time: str = ""
 
 
-_docker = msgspec.json.Decoder(_Docker).decode
+_decoder = msgspec.json.Decoder(_Docker)
+_CRI = re.compile(rb"^([^ \n]*) (stdout|stderr) ([FP])[^ \n]*(?: (.*))?$", re.MULTILINE)
 
 
 def _cri_part(line: bytes) -> Part | None:
@@ -49,9 +59,17 @@ def _cri_part(line: bytes) -> Part | None:
     return Part(words[0], words[1], words[3] if len(words) > 3 else b"", words[2][:1] == b"F")
 
 
+def _cri_columns(data: bytes) -> Columns | None:
+    found = _CRI.findall(data)
+    if len(found) != data.count(b"\n") + 1:
+        return None
+    times, streams, kinds, texts = zip(*found, strict=True)
+    return None if b"P" in kinds else Columns(list(texts), list(times), list(streams))
+
+
 def _docker_part(line: bytes) -> Part | None:
     try:
-        said = _docker(line)
+        said = _decoder.decode(line)
         text = said.log.encode()
         stream, time = said.stream.encode(), said.time.encode()
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -62,7 +80,30 @@ def _docker_part(line: bytes) -> Part | None:
     return Part(time, stream, text[:-1].removesuffix(b"\r") if whole else text, whole)
 
 
-FORMATS: dict[str, Callable[[bytes], Part | None]] = {"cri": _cri_part, "docker": _docker_part}
+def _docker_columns(data: bytes) -> Columns | None:
+    try:
+        said = _decoder.decode_lines(data)
+        texts = "".join([line.log for line in said]).encode()
+        times = "\n".join([line.time for line in said]).encode().split(b"\n")
+        streams = [line.stream.encode() for line in said]
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    count = data.count(b"\n") + 1
+    if not len(said) == len(times) == count == texts.count(b"\n") or b"\r\n" in texts:
+        return None
+    if not all(line.log.endswith("\n") for line in said):
+        return None
+    return Columns(texts[:-1].split(b"\n"), times, streams)
+
+
+class Format(NamedTuple):
+    part: Callable[[bytes], Part | None]
+    """What a line has inside; None: it is not of this format."""
+    columns: Callable[[bytes], Columns | None]
+    """The same for many lines in one piece; None: they have to be looked at one by one."""
+
+
+FORMATS = {"cri": Format(_cri_part, _cri_columns), "docker": Format(_docker_part, _docker_columns)}
 
 
 def unwrap(parse: Callable[[bytes], Part | None], lines: Sequence[bytes], ends: Sequence[int], *, final: bool) -> Unwrapped:

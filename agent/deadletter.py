@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from agent import crash, shape, wire
+from agent import crash, packing, wire
 from agent.codec import decompress
 from agent.disk import Disk
 from agent.spool import Entry
@@ -129,7 +129,7 @@ _decode_letter = msgspec.json.Decoder(dict[str, Any]).decode
 def _letters(entry: Entry, outcome: wire.RecordOutcome, tenant_id: str) -> list[dict[str, object]]:
     header = entry.header
     raw = decompress(wire.decode_record(entry.data).payload, header.raw_bytes)
-    events = dict(shape.events_of(header, raw))
+    events = dict(packing.events_of(header, raw))
     if outcome.outcome == wire.REJECTED:
         refused = [(at, outcome.reason) for at in events]
     else:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 
 LOOKED_AT_BYTES = 256
 """How far into an event its severity is looked for."""
@@ -51,9 +53,26 @@ def kept(
         searches = [pattern.search for pattern in include]
         chosen = [n for n in chosen if any(search(events[n]) for search in searches)]
     if sample and "info" not in sample:
-        words = [form for severity in sample for word in _WORDS[severity] for form in (word, word.upper(), word.title())]
-        asked = {n for n in chosen if any(map(events[n].__contains__, words))}
+        asked = _naming(events, sample)
         chosen = [n for n in chosen if n not in asked or zlib.crc32(events[n]) % sample.get(severity_of(events[n]), 1) == 0]
     elif sample:
         chosen = [n for n in chosen if zlib.crc32(events[n]) % sample.get(severity_of(events[n]), 1) == 0]
     return None if len(chosen) == len(events) else chosen
+
+
+def _naming(events: Sequence[bytes], severities: Iterable[str]) -> set[int]:
+    """Which events have a word for one of these severities, anywhere: looked for in all of them at once."""
+    data = b"\n".join(events)
+    found: set[int] = set()
+    starts: list[int] = []
+    for severity in severities:
+        for word in _WORDS[severity]:
+            for form in (word, word.upper(), word.title()):
+                at = data.find(form)
+                while at >= 0:
+                    if not starts:
+                        starts = list(accumulate((len(event) + 1 for event in events), initial=0))
+                    number = bisect_right(starts, at) - 1
+                    found.add(number)
+                    at = data.find(form, starts[number + 1])
+    return found

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from agent import gaps, identity, shape, wire
+from agent import gaps, identity, packing, shape, wire
 from agent.blocks import BLOCK_BYTES, cut_block
 from agent.identity import BODY_AT, FileState
 from agent.tail import FRONT_BYTES
@@ -111,7 +111,7 @@ def _shaped(file: BinaryIO, plan: shape.Plan, ids: tuple[str, str], *, final: bo
         if shaped is None:
             return
         header = shaped.header(wire.Header(wire.DATA, "", file_id=ids[offset >= BODY_AT], base_offset=offset))
-        for at, event in shape.events_of(header, shaped.payload):
+        for at, event in packing.events_of(header, shaped.payload):
             yield header.file_id, at, event
         offset += shaped.length
 

@@ -16,6 +16,7 @@ from agent.blocks import BLOCK_BYTES, Cut, cut_block
 from agent.catalog import Catalog
 from agent.config import Config
 from agent.identity import BODY_AT, MARK_BYTES, FileState
+from agent.packing import Shaped
 from agent.recorder import Recorder
 from agent.tail import Gap, Tail
 
@@ -163,7 +164,7 @@ class Puller:
 
     def _cut(
         self, tail: Tail, begin: int, window: _Window, stop: int, now_s: float, *, final: bool
-    ) -> tuple[Cut | None, shape.Shaped | None]:
+    ) -> tuple[Cut | None, Shaped | None]:
         """The whole events at the front of a window, up to index ``stop``."""
         plan = self._plans[tail.source]
         if plan is None:

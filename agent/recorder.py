@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from agent import crash, identity, shape, wire
+from agent import crash, identity, wire
 from agent.codec import compress
 from agent.config import Config, Source
 from agent.contents import Lost
@@ -26,6 +26,7 @@ from agent.errors import StorageFull
 from agent.identity import BODY_AT, FileState
 from agent.ledger import Ledger
 from agent.logs import REPEAT_S, Fault
+from agent.packing import Shaped
 from agent.segment import Checkpoint, encode_checkpoint, merge
 from agent.spool import Spool, loss_record
 from agent.tail import Tail
@@ -127,7 +128,7 @@ class Recorder:
         events: int,
         *,
         partial: bool,
-        shaped: shape.Shaped | None,
+        shaped: Shaped | None,
     ) -> None:
         """Append the block that ends ``window``, and move the file's state behind it.
 

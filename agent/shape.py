@@ -17,22 +17,18 @@ file cut back in the middle of a multi-line event is read again from a line of i
 from __future__ import annotations
 
 import re
-import struct
 from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import accumulate, pairwise
-from typing import Any
 
 import msgspec
 
 from agent import containers, filters, multiline, redact, wire
-from agent.blocks import MAX_LINE_BYTES, cut_block
-from agent.codec import decompress
+from agent.blocks import MAX_LINE_BYTES
 from agent.config import Redact, Source
 from agent.identity import BODY_AT
-
-_BLIND = ("\\A", "\\Z", "\\z", "(?<", "(?=", "(?!")
-"""What sees beyond an event when a pattern is tried on a whole block."""
+from agent.lines import Lines, physical
+from agent.packing import Shaped, packed
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -45,12 +41,8 @@ class Plan(msgspec.Struct, frozen=True):
     include: tuple[re.Pattern[bytes], ...] = ()
     exclude: tuple[re.Pattern[bytes], ...] = ()
     sample: dict[str, int] = {}
-    redactions: tuple[tuple[redact.Find, redact.Replace, bool], ...] = ()
-    """The last: to be tried on each event alone."""
+    redactions: tuple[redact.Redaction, ...] = ()
     max_bytes: int = MAX_LINE_BYTES
-
-    only_looks: bool = False
-    """A block in which no redaction and no long line is found goes as it is."""
 
     @property
     def unit(self) -> int:
@@ -63,77 +55,6 @@ class Plan(msgspec.Struct, frozen=True):
         return self.encoding == "utf-16"
 
 
-class Shaped(msgspec.Struct):
-    """Events from the front of a block."""
-
-    length: int
-    """Bytes of the block that they stand for."""
-    first: int
-    """Where the first event starts in the block; 0 where there is none."""
-    events: int
-    payload: bytes
-    partial: bool
-    reproducible: bool
-    sections: dict[str, Any] | None
-    """Fields of a `wire.ShapedHeader`; None: the payload is lines as they lie in the file."""
-
-    def header(self, plain: wire.Header) -> wire.Header:
-        """The header for these events, from one that has all that is not about them."""
-        said = {
-            **{name: getattr(plain, name) for name in wire.Header.__struct_fields__},
-            "base_offset": plain.base_offset + self.first,
-            "events": self.events,
-            "raw_bytes": len(self.payload),
-        }
-        return wire.Header(**said) if self.sections is None else wire.ShapedHeader(**said, **self.sections)
-
-
-class _Lines(msgspec.Struct):
-    texts: list[bytes]
-    starts: list[int]
-    end: int
-    moved: bool
-    partial: bool = False
-    times: list[bytes] | None = None
-    streams: list[bytes] | None = None
-    clean: list[tuple[int, int]] | None = None
-    """Where a record may end; None: at any event."""
-    data: bytes = b""
-    """The lines in one piece, where they are as they lie in the file."""
-
-    def upto(self, count: int) -> _Lines:
-        """The first events, at most ``count`` where a record may end there, else the next fewer; maybe none."""
-        if count >= len(self.texts):
-            return self
-        end = self.starts[count]
-        if self.clean is not None:
-            at = bisect_left(self.clean, (count + 1, 0)) - 1
-            count, end = self.clean[at] if at >= 0 else (0, 0)
-        return self._front(count, end)
-
-    def below(self, boundary: int) -> _Lines:
-        """The events that start below ``boundary``, and those that cannot be told apart from them."""
-        count = bisect_left(self.starts, boundary)
-        if count >= len(self.texts):
-            return self
-        end = self.starts[count]
-        if self.clean is not None:
-            count, end = next((place for place in self.clean if place[1] >= boundary), (len(self.texts), self.end))
-        return self._front(count, end)
-
-    def _front(self, count: int, end: int) -> _Lines:
-        return _Lines(
-            self.texts[:count],
-            self.starts[:count],
-            end,
-            self.moved,
-            False,
-            self.times and self.times[:count],
-            self.streams and self.streams[:count],
-            self.clean and [place for place in self.clean if place[0] <= count],
-        )
-
-
 def plan_of(source: Source) -> Plan | None:
     """What a source's settings ask for; None: its lines go as they are."""
     lines, rule = source.multiline, None
@@ -142,8 +63,8 @@ def plan_of(source: Source) -> Plan | None:
             start=re.compile(lines.start.encode()).search if lines.start else None,
             goes_on=re.compile(lines.continuation.encode()).search if lines.continuation else None,
         )
-        rule = msgspec.structs.replace(rule, max_lines=lines.max_lines)
-        rule = msgspec.structs.replace(rule, in_block=multiline.in_block(lines.start or lines.continuation) or rule.in_block)
+        in_block = multiline.in_block(lines.start or lines.continuation, is_start=bool(lines.start))
+        rule = msgspec.structs.replace(rule, max_lines=lines.max_lines, block=in_block or rule.block)
     plan = Plan(
         "" if source.encoding == "utf-8" else source.encoding,
         source.container,
@@ -155,20 +76,13 @@ def plan_of(source: Source) -> Plan | None:
         tuple(_redactions(source.redact)),
         source.max_line_bytes,
     )
-    if plan == Plan():
-        return None
-    looks = not (plan.encoding or plan.container or plan.rule or plan.include or plan.exclude or plan.sample)
-    return msgspec.structs.replace(plan, only_looks=looks and not any(alone for _, _, alone in plan.redactions))
+    return None if plan == Plan() else plan
 
 
-def _redactions(wanted: Redact) -> Iterator[tuple[redact.Find, redact.Replace, bool]]:
+def _redactions(wanted: Redact) -> Iterator[redact.Redaction]:
     for name in (*wanted.presets, *wanted.patterns):
         replace = redact.keyed_hash(name, wanted.key.encode()) if wanted.action == "hash" else redact.mask(name)
-        if name in wanted.patterns:
-            pattern = wanted.patterns[name]
-            yield redact.matches(re.compile(pattern.encode(), re.M)), replace, any(token in pattern for token in _BLIND)
-        else:
-            yield redact.PRESETS[name], replace, False
+        yield redact.pattern(wanted.patterns[name], replace) if name in wanted.patterns else redact.preset(name, replace)
 
 
 def apply(
@@ -185,11 +99,8 @@ def apply(
     Returns:
         None when no event is complete yet. Any byte string is valid input; nothing is raised for content.
     """
-    untouched = _untouched(plan, block, offset, final=final)
-    if untouched is not None:
-        return untouched
     full = len(block) > MAX_LINE_BYTES
-    lines = _physical(plan, block, offset, final=final, full=full, front=front)
+    lines = physical(plan.encoding, block, offset, final=final, full=full, front=front)
     if lines is None:
         return None
     waited = False
@@ -203,24 +114,93 @@ def apply(
     whole = lines.end
     if offset < BODY_AT:
         lines = lines.below(BODY_AT - offset)
-    if len(lines.texts) > wire.MAX_SHAPED_EVENTS:
+    if len(lines) > wire.MAX_SHAPED_EVENTS:
         lines = lines.upto(wire.MAX_SHAPED_EVENTS)
-    return _packed(plan, lines, reproducible=not (waited and lines.end == whole), block=block)
+    return _stored(plan, lines, reproducible=not (waited and lines.end == whole), block=block)
 
 
-def _untouched(plan: Plan, block: bytes, offset: int, *, final: bool) -> Shaped | None:
-    """The lines as they lie there, where it is seen without taking them apart that nothing is to be done to them."""
-    if not plan.only_looks or b"\r\n" in block:
+def _unwrapped(plan: Plan, lines: Lines, *, end_all: bool) -> Lines | None:
+    form = containers.FORMATS[plan.container]
+    columns = form.columns(lines.data)
+    if columns is not None:
+        return Lines(
+            lines.end, texts=columns.texts, starts=lines.starts, moved=True, partial=lines.partial, times=columns.times,
+            streams=columns.streams,
+        )  # fmt: skip
+    ends = [*lines.starts[1:], lines.end]
+    found = containers.unwrap(form.part, lines.texts, ends, final=end_all)
+    if not found.clean:
         return None
-    found = cut_block(block, 0, len(block), offset, final=final)
-    if found is None:
-        return None
-    data = block[: found.length]
-    if _has_longer(data, plan.max_bytes):
-        return None
-    if any(next(find(data), None) for find, _, _ in plan.redactions):
-        return None
-    return Shaped(found.length, 0, found.events, data, found.partial, True, None)
+    starts = [start or lines.starts[0] for start in found.starts]
+    end = found.clean[-1][1]
+    return Lines(
+        end, texts=found.texts, starts=starts, sizes=list(map(len, found.texts)), moved=True,
+        partial=lines.partial and end == lines.end, times=found.times, streams=found.streams, clean=found.clean,
+    )  # fmt: skip
+
+
+def _joined(rule: multiline.Rule, lines: Lines, *, end_all: bool, force: bool) -> tuple[Lines | None, bool]:
+    """Events of one or more lines; and whether the last one was ended by nothing but ``end_all``."""
+    if rule.block is not None and lines.clean is None and lines.sizes is None and lines.one_stream:
+        return _joined_in_block(rule, lines, end_all=end_all, force=force)
+    texts = lines.texts
+    firsts = multiline.firsts(rule, texts, lines.streams)
+    if not firsts:
+        return lines, False
+    ended = len(texts) - firsts[-1] >= rule.max_lines
+    count = len(firsts)
+    if not ended and not end_all:
+        rest = lines.upto(firsts[-1])
+        if rest.end:
+            count = bisect_left(firsts, len(rest))
+            lines, texts, ended = rest, rest.texts, True
+        elif not force:
+            return None, False
+    if count == len(texts):
+        return lines, not ended
+    places = [*firsts[:count], len(texts)]
+    clean = lines.clean
+    if clean is not None:
+        numbers = {place: n for n, place in enumerate(places)}
+        clean = [(numbers[place], end) for place, end in clean if place in numbers]
+    events = [texts[a] if b - a == 1 else b"\n".join(texts[a:b]) for a, b in pairwise(places)]
+    return lines.joined(events, places[:-1], clean), not ended
+
+
+def _joined_in_block(rule: multiline.Rule, lines: Lines, *, end_all: bool, force: bool) -> tuple[Lines | None, bool]:
+    """The same for all lines at once."""
+    data = lines.data
+    events = multiline.events_in(rule, data)
+    size = len(data) - data.rfind(b"\n") - 1 if events is None else len(events[-1])
+    ended = events is not None and events[-1].count(b"\n") + 1 >= rule.max_lines
+    if not ended and not end_all:
+        if size < len(data):
+            lines = lines.without_last(data[: len(data) - size - 1], 1 if events is None else events.pop().count(b"\n") + 1)
+            ended = True
+        elif not force:
+            return None, False
+    return (lines if events is None else lines.grouped(events)), not ended
+
+
+def _stored(plan: Plan, lines: Lines, *, reproducible: bool, block: bytes) -> Shaped:
+    """What is left of the events, and of their bytes."""
+    if plan.include or plan.exclude or plan.sample:
+        chosen = filters.kept(lines.texts, include=plan.include, exclude=plan.exclude, sample=plan.sample)
+        if chosen is not None:
+            lines = lines.chosen(chosen)
+    if not len(lines):
+        return Shaped(lines.end, 0, 0, b"", lines.partial, reproducible, None)
+    full_lengths = None
+    if lines.sizes is not None or _has_longer(lines.data, plan.max_bytes):
+        lengths = lines.lengths
+        if max(lengths) > plan.max_bytes:
+            full_lengths = [length if length > plan.max_bytes else 0 for length in lengths]
+    for redaction in plan.redactions:
+        lines = _redacted(lines, redaction)
+    if full_lengths is not None:
+        texts = [text if len(text) <= plan.max_bytes else _cut(text, plan.max_bytes) for text in lines.texts]
+        lines = lines.changed(texts=texts)
+    return packed(lines, block, full_lengths=full_lengths, reproducible=reproducible)
 
 
 def _has_longer(data: bytes, length: int) -> bool:
@@ -233,180 +213,30 @@ def _has_longer(data: bytes, length: int) -> bool:
     return False
 
 
-def _physical(plan: Plan, block: bytes, offset: int, *, final: bool, full: bool, front: bytes) -> _Lines | None:
-    wide = plan.encoding if plan.encoding.startswith("utf-16") else ""
-    if wide == "utf-16":
-        wide = "utf-16-be" if front[:2] == b"\xfe\xff" else "utf-16-le"
-    newline = "\n".encode(wide) if wide else b"\n"
-    # A file cut back is read again from behind a byte 10: the other half of a wide newline may be still to come.
-    skip = len(newline) - 1 if wide and offset % len(newline) else 0
-    last = block.rfind(newline, skip)
-    while wide and last >= 0 and (last - skip) % len(newline):
-        last = block.rfind(newline, skip, last + len(newline) - 1)
-    end = last + len(newline) if last >= 0 else 0
-    partial = False
-    if final and end < len(block) and not (full and not end):
-        end, partial = len(block), True
-    elif not end and full:
-        end, partial = MAX_LINE_BYTES, True
-    if not end:
-        return None
-    data = block[skip:end]
-    if wide:
-        texts, lengths = _wide(data, wide)
-    else:
-        texts = data.split(b"\n")
-        lengths = list(map(len, texts))
-    if not texts[-1] and not partial:
-        texts.pop()
-        lengths.pop()
-    ends = list(accumulate((length + len(newline) for length in lengths), initial=skip))
-    starts, moved = ends[:-1], bool(wide)
-    if not wide and plan.encoding:
-        texts, moved = _decoded(texts, plan.encoding), True
-    if b"\r\n" in data or (wide and b"\r" in data):
-        texts = [text.removesuffix(b"\r") for text in texts]
-        moved = True
-    if skip and starts:
-        moved = True
-    return _Lines(texts, starts, end, moved, partial, data=b"" if moved else data)
-
-
-def _wide(data: bytes, encoding: str) -> tuple[list[bytes], list[int]]:
-    """Lines as UTF-8, and their lengths in the file without the newline."""
-    lines = data.decode(encoding, "surrogatepass" if not len(data) % 2 else "replace").split("\n")
-    lengths = [len(line.encode(encoding, "surrogatepass")) for line in lines]
-    lines[0] = lines[0].removeprefix("\ufeff")
-    return [line.encode("utf-8", "surrogatepass").decode("utf-8", "replace").encode() for line in lines], lengths
-
-
-def _decoded(texts: list[bytes], encoding: str) -> list[bytes]:
-    data = b"\n".join(texts)
-    if data.isascii():
-        return texts
-    made = data.decode(encoding, "replace").encode().split(b"\n")
-    if len(made) == len(texts):
-        return made
-    return [text.decode(encoding, "replace").replace("\n", "�").encode() for text in texts]
-
-
-def _unwrapped(plan: Plan, lines: _Lines, *, end_all: bool) -> _Lines | None:
-    ends = [*lines.starts[1:], lines.end]
-    found = containers.unwrap(containers.FORMATS[plan.container], lines.texts, ends, final=end_all)
-    if not found.clean:
-        return None
-    starts = [start or lines.starts[0] for start in found.starts]
-    end = found.clean[-1][1]
-    return _Lines(found.texts, starts, end, True, lines.partial and end == lines.end, found.times, found.streams, found.clean)
-
-
-def _joined(rule: multiline.Rule, lines: _Lines, *, end_all: bool, force: bool) -> tuple[_Lines | None, bool]:
-    """Events of one or more lines; and whether the last one was ended by nothing but ``end_all``."""
-    firsts = multiline.firsts(rule, lines.texts, lines.streams, (lines.data, lines.starts) if lines.data else None)
-    if not firsts:
-        return lines, False
-    ended = len(lines.texts) - firsts[-1] >= rule.max_lines
-    count = len(firsts)
-    if not ended and not end_all:
-        rest = lines.upto(firsts[-1])
-        if rest.end:
-            count = bisect_left(firsts, len(rest.texts))
-            lines, ended = rest, True
-        elif not force:
-            return None, False
-    if count == len(lines.texts):
-        return lines, not ended
-    places = [*firsts[:count], len(lines.texts)]
-    texts = lines.texts
-    groups = list(pairwise(places))
-    clean = lines.clean
-    if clean is not None:
-        numbers = {place: n for n, place in enumerate(places)}
-        clean = [(numbers[place], end) for place, end in clean if place in numbers]
-    joined = _Lines(
-        [texts[a] if b - a == 1 else b"\n".join(texts[a:b]) for a, b in groups],
-        [lines.starts[a] for a, _ in groups],
-        lines.end,
-        lines.moved,
-        lines.partial,
-        lines.times and [lines.times[a] for a, _ in groups],
-        lines.streams and [lines.streams[a] for a, _ in groups],
-        clean,
-    )
-    return joined, not ended
-
-
-def _packed(plan: Plan, lines: _Lines, *, reproducible: bool, block: bytes) -> Shaped:
-    texts, starts, moved = lines.texts, lines.starts, lines.moved
-    times, streams = lines.times, lines.streams
-    if plan.include or plan.exclude or plan.sample:
-        chosen = filters.kept(texts, include=plan.include, exclude=plan.exclude, sample=plan.sample)
-        if chosen is not None:
-            moved = True
-            texts, starts = [texts[n] for n in chosen], [starts[n] for n in chosen]
-            times, streams = times and [times[n] for n in chosen], streams and [streams[n] for n in chosen]
-    if not texts:
-        return Shaped(lines.end, 0, 0, b"", lines.partial, reproducible, None)
-    longest = max(map(len, texts))
-    lengths = list(map(len, texts)) if longest > plan.max_bytes else None
-    for find, replace, alone in plan.redactions:
-        made = _redacted(texts, find, replace, alone=alone)
-        moved = moved or made is not texts
-        texts = made
-    if lengths is not None:
-        texts = [text if len(text) <= plan.max_bytes else _cut(text, plan.max_bytes) for text in texts]
-    if not moved and lengths is None and times is None and len(texts) == block.count(b"\n", 0, lines.end) + lines.partial:
-        return Shaped(lines.end, 0, len(texts), block[: lines.end], lines.partial, reproducible, None)
-    data = b"\n".join(texts) + b"\n"
-    sections: dict[str, Any] = {"data_bytes": len(data)}
-    parts = [data]
-    count = len(texts)
-    if data.count(b"\n") != count:
-        sections["sizes"] = True
-        parts.append(struct.pack(f"<{count}I", *map(len, texts)))
-    if moved or lengths is not None:
-        sections["steps"] = True
-        parts.append(struct.pack(f"<{count}I", *(b - a for a, b in zip([starts[0], *starts], starts, strict=False))))
-    if lengths is not None or streams:
-        marks, numbers = _marks(lengths or [0] * count, streams or [b""] * count, plan.max_bytes)
-        sections["marks"] = marks
-        parts.append(struct.pack(f"<{count}H", *numbers))
-    if times is not None:
-        text = b"\n".join(times) + b"\n"
-        sections["times_bytes"] = len(text)
-        parts.append(text)
-    return Shaped(lines.end, starts[0], count, b"".join(parts), lines.partial, reproducible, sections)
-
-
-def _marks(lengths: list[int], streams: list[bytes], max_bytes: int) -> tuple[tuple[dict[str, str], ...], list[int]]:
-    numbers: dict[tuple[int, bytes], int] = {}
-    given = [
-        numbers.setdefault((length if length > max_bytes else 0, stream), len(numbers))
-        for length, stream in zip(lengths, streams, strict=True)
-    ]
-    marks = []
-    for length, stream in numbers:
-        mark = {"stream": stream.decode("utf-8", "replace")[:20]} if stream else {}
-        marks.append(mark | ({"truncated": "true", "full_length": str(length)} if length else {}))
-    return tuple(marks), given
-
-
-def _redacted(texts: list[bytes], find: redact.Find, replace: redact.Replace, *, alone: bool) -> list[bytes]:
-    if not alone:
-        data = b"\n".join(texts)
-        made = redact.redacted(data, find, replace)
+def _redacted(lines: Lines, redaction: redact.Redaction) -> Lines:
+    if not redaction.alone:
+        data = lines.data
+        try:
+            made = redaction.block(data)
+        except redact.Crossed:
+            made = b""
         if made is data:
-            return texts
-        newlines = made.count(b"\n")
-        if newlines == data.count(b"\n"):
-            pieces = made.split(b"\n")
-            if newlines == len(texts) - 1:
-                return pieces
-            counts = [text.count(b"\n") + 1 for text in texts]
-            places = list(accumulate(counts, initial=0))
-            return [b"\n".join(pieces[a:b]) for a, b in pairwise(places)]
-    pieces = [redact.redacted(text, find, replace) for text in texts]
-    return texts if pieces == texts else pieces
+            return lines
+        if redaction.keeps_lines and lines.sizes is None:
+            return lines.changed(data=made)
+        if made and made.count(b"\n") == data.count(b"\n"):
+            return lines.changed(data=made) if lines.sizes is None else lines.changed(texts=_regrouped(made, lines.texts))
+    pieces = list(map(redaction.each, lines.texts))
+    return lines if pieces == lines.texts else lines.changed(texts=pieces)
+
+
+def _regrouped(data: bytes, texts: list[bytes]) -> list[bytes]:
+    """``data`` in pieces with as many newlines as ``texts`` have."""
+    pieces = data.split(b"\n")
+    if len(pieces) == len(texts):
+        return pieces
+    places = accumulate((text.count(b"\n") + 1 for text in texts), initial=0)
+    return [b"\n".join(pieces[a:b]) for a, b in pairwise(places)]
 
 
 def _cut(text: bytes, length: int) -> bytes:
@@ -415,33 +245,3 @@ def _cut(text: bytes, length: int) -> bytes:
         if text[end] & 0xC0 != 0x80:
             return text[:end]
     return text[:length]
-
-
-def events_of(header: wire.Header, raw: bytes) -> Iterator[tuple[int, bytes]]:
-    """Every event of a data record with its offset, from the inflated payload: the other way round."""
-    if not isinstance(header, wire.ShapedHeader):
-        given: tuple[int, ...] = ()
-        if header.offsets:
-            packed = decompress(header.offsets, 4 * max(0, header.events))
-            given = struct.unpack(f"<{len(packed) // 4}I", packed[: len(packed) // 4 * 4])
-        at = 0
-        for number, line in enumerate(raw.removesuffix(b"\n").split(b"\n") if raw else ()):
-            whole = at + len(line) < len(raw)
-            offset = header.base_offset + (given[number] if number < len(given) else at)
-            yield offset, line.removesuffix(b"\r") if whole else line
-            at += len(line) + 1
-        return
-    count, at = header.events, header.data_bytes
-    data = raw[:at]
-    sizes: tuple[int, ...] = ()
-    if header.sizes:
-        sizes = struct.unpack_from(f"<{count}I", raw, at)
-        at += 4 * count
-    else:
-        sizes = tuple(map(len, data.split(b"\n")[:-1]))
-    steps = struct.unpack_from(f"<{count}I", raw, at) if header.steps else tuple(size + 1 for size in (-1, *sizes[:-1]))
-    begin, offset = 0, header.base_offset
-    for size, step in zip(sizes, steps, strict=True):
-        offset += step
-        yield offset, data[begin : begin + size]
-        begin += size + 1

@@ -43,7 +43,7 @@ EXPECTED = {
         "agent.ship": SHIP,
         "agent.line": LINE,
         "agent.idle": {"files", "watched_s", "cpu_percent", "memory_mb", "peak_memory_mb"},
-        "agent.shape": {"input_mb", *SHAPES},
+        "agent.shape": {"input_mb", "raw", *SHAPES},
     },
     "api": {
         "api.batch": API,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agent import shape, wire
+from agent import packing, wire
 from agent.codec import decompress
 from agent.config import Config, Source
 from agent.holding import Held
@@ -89,7 +89,7 @@ def lines_of(records: Iterator[wire.Record]) -> dict[str, set[str]]:
         header = record.header
         if header.kind != wire.DATA:
             continue
-        for at, event in shape.events_of(header, decompress(record.payload, header.raw_bytes)):
+        for at, event in packing.events_of(header, decompress(record.payload, header.raw_bytes)):
             found.setdefault(event.decode(), set()).add(wire.event_id(header.file_id, at, event))
     return found
 

@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import web
 
-from agent import shape, wire
+from agent import packing, wire
 from agent.codec import decompress
 
 TENANT = "tenant-of-the-sink"
@@ -141,7 +141,7 @@ class Sink:
         header = record.header
         raw = decompress(record.payload, header.raw_bytes)
         self.bytes += len(raw)
-        events = list(shape.events_of(header, raw))
+        events = list(packing.events_of(header, raw))
         plain = not isinstance(header, wire.ShapedHeader)
         if plain and raw and not header.flags & wire.PARTIAL and not raw.endswith(b"\n"):
             self.faults.append(f"{header.record_id}: ends without a newline and is not flagged partial")

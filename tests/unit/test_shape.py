@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import multiline, shape, wire
+from agent import multiline, packing, shape, wire
 from agent.blocks import BLOCK_BYTES, MAX_LINE_BYTES
 from agent.config import Multiline, Redact, Source
 from agent.identity import BODY_AT
@@ -53,7 +54,7 @@ def events_of(plan: shape.Plan, content: bytes, sizes: list[int], *, start: int 
             if shaped is None:
                 break
             head = shaped.header(wire.Header(wire.DATA, "r", base_offset=offset))
-            events = list(shape.events_of(head, shaped.payload))
+            events = list(packing.events_of(head, shaped.payload))
             assert len(events) == shaped.events == head.events
             found += [(at, text, "head" if offset < BODY_AT else "body") for at, text in events]
             offset += shaped.length
@@ -108,7 +109,7 @@ def test_a_multi_line_event_begins_where_its_first_line_does_and_the_last_one_wa
     assert shaped is not None
     assert (shaped.length, shaped.events, shaped.reproducible) == (14, 1, True)
     head = shaped.header(wire.Header(wire.DATA, "r", base_offset=5000))
-    assert list(shape.events_of(head, shaped.payload)) == [(5000, b"1 one\n  more")]
+    assert list(packing.events_of(head, shaped.payload)) == [(5000, b"1 one\n  more")]
     assert shape.apply(PLANS["start"], content[14:], 5014) is None
 
 
@@ -148,7 +149,7 @@ def test_an_over_long_line_is_cut_between_characters_and_says_its_length() -> No
     head = shaped.header(wire.Header(wire.DATA, "r", base_offset=5000))
     assert isinstance(head, wire.ShapedHeader)
     assert {"truncated": "true", "full_length": "2001"} in head.marks
-    texts = [text for _, text in shape.events_of(head, shaped.payload)]
+    texts = [text for _, text in packing.events_of(head, shaped.payload)]
     assert [len(text) for text in texts] == [5, 1023, 11]
     texts[1].decode()
 
@@ -174,6 +175,11 @@ def test_a_docker_line_may_hold_newlines_and_a_line_that_is_no_json_is_kept() ->
     said = [json.dumps({"log": text, "stream": "stdout", "time": "t"}).encode() for text in ("a\nb\n", "half", " line\n")]
     content = b"\n".join([*said, b"{broken", b""])
     assert texts_of(PLANS["docker"], content) == [b"a\nb", b"half line", b"{broken"]
+
+
+def test_docker_lines_that_are_all_well_formed_lose_their_line_ends() -> None:
+    said = [json.dumps({"log": text, "stream": "stdout", "time": "t"}).encode() for text in ("a\r\n", "b\n", "\n")]
+    assert texts_of(PLANS["docker"], b"\n".join([*said, b""])) == [b"a", b"b", b""]
 
 
 @pytest.mark.parametrize(
@@ -228,6 +234,8 @@ REDACTED = [
     ("card", "pay 4111 1111 1111 1111 ok 4111-1111-1111-1112", "pay [card] ok 4111-1111-1111-1112"),
     ("card", "5500005555555559 378282246310005", "[card] [card]"),
     ("card", "id 12345678901234567890123", "id 12345678901234567890123"),
+    ("card", "6304000000000000000 16304000000000000000", "[card] 16304000000000000000"),
+    ("bearer", "Bearer abcdefghBearer abcdefgh", "Bearer [bearer] [bearer]"),
     ("bearer", "Authorization: Bearer eyJhbGciOi.JIUzI1-NiJ9_x next", "Authorization: Bearer [bearer] next"),
     ("ip", "from 10.0.0.255, v1.2.3.4.5 999.1.1.1 1.2.3", "from [ip], v1.2.3.4.5 999.1.1.1 1.2.3"),
 ]
@@ -270,12 +278,24 @@ def test_a_rule_finds_the_same_in_a_block_as_line_by_line(name: str, lines: list
     settings = Multiline(name) if name in multiline.PRESETS else Multiline(start=name)  # type: ignore[arg-type]
     rule = plan(multiline=settings).rule
     assert rule is not None
-    assert rule.in_block is not None
-    starts = [sum(len(line) + 1 for line in lines[:n]) for n in range(len(lines))]
-    in_block = multiline.firsts(rule, lines, None, (b"\n".join(lines) + b"\n", starts))
-    assert in_block == multiline.firsts(rule, lines)
+    assert rule.block is not None
+    places = [*multiline.firsts(rule, lines), len(lines)]
+    expected = [b"\n".join(lines[a:b]) for a, b in pairwise(places)]
+    assert (multiline.events_in(rule, b"\n".join(lines)) or lines) == expected
 
 
 @pytest.mark.parametrize("pattern", ["x", r"^\s", r"^[^a]", r"^a$", "^(?=a)", r"^\W"])
 def test_a_pattern_that_could_see_beyond_its_line_is_tried_line_by_line(pattern: str) -> None:
-    assert multiline.in_block(pattern) is None
+    assert multiline.in_block(pattern, is_start=True) is None
+
+
+def test_a_pattern_that_matches_beyond_a_line_s_end_is_tried_on_each_event() -> None:
+    """Whether two lines are read at once must not be seen in them."""
+    crossing = plan(redact=Redact((), {"pw": r"password=\s*(\S+)"}))
+    assert texts_of(crossing, b"password=\nnext password= x\n") == [b"password=", b"next password= [pw]"]
+
+
+def test_only_the_first_mark_of_a_wide_file_is_taken_away() -> None:
+    shaped = shape.apply(plan(encoding="utf-16-le"), "\ufeffx\n".encode("utf-16-le"), 4098)
+    assert shaped is not None
+    assert shaped.payload.startswith("\ufeffx\n".encode())
