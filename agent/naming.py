@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -20,10 +22,93 @@ class NamedEvent(NamedTuple):
     event: bytes
 
 
-def events(
+class Block(NamedTuple):
+    """Whole events of a file, as one record holds them: of the header only what says which events there are and where."""
+
+    header: wire.Header
+    payload: bytes
+    offset: int
+    """Where it begins in the file; its first event may start later."""
+    end: int
+
+    def taken_apart(self) -> tuple[list[int], list[bytes]]:
+        """Where each event starts in the file, and its bytes, as `packing.events_of` has them."""
+        raw = self.payload
+        if isinstance(self.header, wire.ShapedHeader) or self.header.offsets or not raw:
+            events = list(packing.events_of(self.header, raw))
+            return [offset for offset, _ in events], [event for _, event in events]
+        texts = raw.removesuffix(b"\n").split(b"\n")
+        starts = list(accumulate((len(text) + 1 for text in texts[:-1]), initial=self.header.base_offset))
+        if b"\r" in raw:
+            last = texts[-1]
+            texts = [text.removesuffix(b"\r") for text in texts]
+            if not raw.endswith(b"\n"):
+                texts[-1] = last  # what follows it may be no newline
+        return starts, texts
+
+
+class NamedFile:
+    """An open file whose lines have names."""
+
+    def __init__(self, file: BinaryIO, ids: tuple[str, str], plan: shape.Plan | None, *, final: bool) -> None:
+        self.head_id, self.body_id = ids
+        self._file = file
+        self._plan = plan
+        self._final = final
+        """The agent has finished with it: the last line counts without its newline."""
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
+
+    @property
+    def mtime_ns(self) -> int:
+        return os.fstat(self._file.fileno()).st_mtime_ns
+
+    def blocks(self, at: int = 0) -> Iterator[Block]:
+        """The blocks from ``at`` on, where one begins. Raises OSError."""
+        front = os.pread(self._file.fileno(), 2, 0)
+        while True:
+            block = self._block(at) if self._plan is None else self._shaped(self._plan, at, front)
+            if block is None:
+                return
+            yield block
+            at = block.end
+
+    def _block(self, at: int) -> Block | None:
+        offset, buf, more = _read(self._file, at)
+        cut = cut_block(buf, 0, len(buf), offset, final=self._final) or cut_block(buf, 0, len(buf), offset, final=more)
+        if cut is None:
+            return None
+        header = wire.Header(
+            wire.DATA,
+            "",
+            file_id=self._id_at(offset),
+            base_offset=offset,
+            raw_bytes=cut.length,
+            events=cut.events,
+            flags=wire.PARTIAL * cut.partial,
+        )
+        return Block(header, buf[: cut.length], offset, offset + cut.length)
+
+    def _shaped(self, plan: shape.Plan, at: int, front: bytes) -> Block | None:
+        offset, buf, more = _read(self._file, at, unit=plan.unit)
+        shaped = shape.apply(plan, buf, offset, final=self._final and len(buf) < BLOCK_BYTES, front=front)
+        shaped = shaped or (shape.apply(plan, buf, offset, final=True, front=front) if more else None)
+        if shaped is None:
+            return None
+        plain = wire.Header(wire.DATA, "", file_id=self._id_at(offset), base_offset=offset, flags=wire.PARTIAL * shaped.partial)
+        return Block(shaped.header(plain), shaped.payload, offset, offset + shaped.length)
+
+    def _id_at(self, offset: int) -> str:
+        return self.head_id if offset < BODY_AT else self.body_id
+
+
+@contextmanager
+def opened(
     path: Path, *, scope: str, source: str, state: FileState | None = None, plan: shape.Plan | None = None
-) -> Iterator[NamedEvent]:
-    """Every complete line of a file, and the last one without its newline if the agent has finished with the file.
+) -> Iterator[NamedFile | None]:
+    """A file, named the way the agent names it; None while its first line is not complete.
 
     Args:
         path: a plain file.
@@ -39,18 +124,26 @@ def events(
         data_at, text = gaps.text_at_front(file.fileno(), os.fstat(file.fileno()).st_size, FRONT_BYTES)
         head = identity.head_of(text)
         if head is None and not (state and state.finished):
+            yield None
             return
         head = head or b""
         body = identity.hole_anchor(data_at, head) if data_at >= BODY_AT else identity.body_of(file.read(BODY_AT))
         head_id = state.head_id if state else identity.file_id(scope, source, head, 0)
         body_id = (state and state.body_id) or identity.file_id(scope, source, body or b"", 0)
-        final = state is not None and state.finished
-        if plan is not None:
-            for file_id, offset, event in _shaped(file, plan, (head_id, body_id), final=final):
-                yield NamedEvent(offset, wire.event_id(file_id, offset, event), event)
-            return
-        for offset, block in _blocks(file, final=final):
-            yield from _lines(block, offset, head_id if offset < BODY_AT else body_id)
+        yield NamedFile(file, (head_id, body_id), plan, final=state is not None and state.finished)
+
+
+def events(
+    path: Path, *, scope: str, source: str, state: FileState | None = None, plan: shape.Plan | None = None
+) -> Iterator[NamedEvent]:
+    """Every complete line of a file, and the last one without its newline if the agent has finished with the file.
+
+    Arguments and errors as `opened`.
+    """
+    with opened(path, scope=scope, source=source, state=state, plan=plan) as file:
+        for block in file.blocks() if file is not None else ():
+            for offset, event in packing.events_of(block.header, block.payload):
+                yield NamedEvent(offset, wire.event_id(block.header.file_id, offset, event), event)
 
 
 def known_as(path: Path, source: str, states: Iterable[FileState]) -> FileState | None:
@@ -87,44 +180,3 @@ def _read(file: BinaryIO, offset: int, *, unit: int = 1) -> tuple[int, bytes, bo
         end = gaps.first_gap(buf, 0, len(buf), offset=offset, unit=unit)
     more = end < len(buf) and gaps.data_after(file.fileno(), offset + end, size, limit=size).found
     return offset, buf[:end], more
-
-
-def _blocks(file: BinaryIO, *, final: bool) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    while True:
-        offset, buf, more = _read(file, offset)
-        cut = cut_block(buf, 0, len(buf), offset, final=final) or cut_block(buf, 0, len(buf), offset, final=more)
-        if cut is None:
-            return
-        yield offset, buf[: cut.length]
-        offset += cut.length
-
-
-def _shaped(file: BinaryIO, plan: shape.Plan, ids: tuple[str, str], *, final: bool) -> Iterator[tuple[str, int, bytes]]:
-    file.seek(0)
-    front = file.read(2)
-    offset = 0
-    while True:
-        offset, block, more = _read(file, offset, unit=plan.unit)
-        shaped = shape.apply(plan, block, offset, final=final and len(block) < BLOCK_BYTES, front=front)
-        shaped = shaped or (shape.apply(plan, block, offset, final=True, front=front) if more else None)
-        if shaped is None:
-            return
-        header = shaped.header(wire.Header(wire.DATA, "", file_id=ids[offset >= BODY_AT], base_offset=offset))
-        for at, event in packing.events_of(header, shaped.payload):
-            yield header.file_id, at, event
-        offset += shaped.length
-
-
-def _lines(block: bytes, offset: int, file_id: str) -> Iterator[NamedEvent]:
-    for line in _split(block):
-        event = line[:-1].removesuffix(b"\r") if line.endswith(b"\n") else line
-        yield NamedEvent(offset, wire.event_id(file_id, offset, event), event)
-        offset += len(line)
-
-
-def _split(block: bytes) -> list[bytes]:
-    """Lines with their newlines; not `splitlines`, to which more than a newline ends a line."""
-    lines = [line + b"\n" for line in block.split(b"\n")]
-    last = lines.pop()[:-1]
-    return [*lines, last] if last else lines
