@@ -1,5 +1,6 @@
-"""A batch of events: taken apart, checked one by one, and its answer put together. Pure.
+"""A batch of events: taken apart, checked, and its answer put together. Pure.
 
+- Events are checked together (`collector.event_portions`), and one by one where something is wrong with one of them.
 - Every event has an outcome of its own; one that is wrong costs itself.
 - Of several events with one ID the first that can be written is; the others are its copies, and share its fate.
 """
@@ -7,8 +8,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
@@ -17,35 +21,78 @@ from collector import bodies
 from collector.errors import FieldError, Invalid, RateLimited, sentence, shown
 from collector.event_checks import Checked, Mint, Refused, Rules, check
 from collector.event_parcels import ACCEPTED, Verdict
+from collector.event_portions import MAX_EVENTS, Portion, Whole, lengths_of, portion_of, size_of, sizes_of
 from collector.event_types import BatchAnswer, EventResult
 from collector.moments import show_moment
 
 MAX_NAME_CHARS = 200
+PORTION_BYTES = 320 << 10
 SLICE_BYTES = 64 << 10
-"""Of a body that is taken apart, between two pauses."""
+"""Of a body that is taken apart, between two pauses: where events are checked together, and one by one."""
 RATE_LIMITED = "rate_limited"
 _SUCCESS = frozenset((wire.ACCEPTED, wire.DUPLICATE))
 
+Slice: TypeAlias = Portion | list[Checked | Refused]
+T = TypeVar("T", bytes, msgspec.Raw)
 
-class Batch(msgspec.Struct, frozen=True):
+
+class Batch:
     """Checked events in the order sent."""
 
-    batch_id: str
-    """Empty if the sender gave none."""
-    events: list[Checked | Refused]
-    firsts: list[int]
-    """Places of the events to write."""
-    copies: dict[int, int]
-    """Per place of a copy: where its first is."""
+    def __init__(self, batch_id: str, slices: Sequence[Slice]) -> None:
+        self.batch_id = batch_id
+        """Empty if the sender gave none."""
+        self.total = sum(map(len, slices))
+        self.copies: dict[int, int] = {}
+        """Per place of a copy: where its first is."""
+        self._slices = slices
+        portions = [part for part in slices if isinstance(part, Portion)]
+        ids = [event_id for portion in portions for event_id in portion.ids]
+        self.whole = Whole(portions, ids) if len(set(ids)) == self.total else None
+        """The events, if all can be written and no two have one ID: the common case, which is made short."""
+        self.firsts: Sequence[int] = range(self.total) if self.whole else self._firsts()
+        """Places of the events to write."""
+
+    @cached_property
+    def events(self) -> list[Checked | Refused]:
+        return [event for part in self._slices for event in (part.events() if isinstance(part, Portion) else part)]
 
     def checked(self, place: int) -> Checked:
         event = self.events[place]
         assert isinstance(event, Checked)
         return event
 
+    def chosen(self, places: Sequence[int]) -> Sequence[Checked]:
+        """The events at these places, all of which can be written."""
+        if self.whole is not None and len(places) == self.total:
+            return self.whole
+        return [self.checked(place) for place in places]
+
+    @cached_property
+    def ids(self) -> Sequence[str | None]:
+        return [event.event_id for event in self.events] if self.whole is None else self.whole.ids
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Bytes as sent; of a refused event 0."""
+        if self.whole is not None:
+            return sizes_of(self.whole)
+        return [event.size if isinstance(event, Checked) else 0 for event in self.events]
+
+    def refused(self, place: int) -> Refused | None:
+        event = None if self.whole is not None else self.events[place]
+        return event if isinstance(event, Refused) else None
+
     def is_accepted(self, verdicts: Mapping[int, Verdict]) -> bool:
-        """Whether every one of its events was accepted: the common case, which is made short."""
-        return len(verdicts) == len(self.events) == list(verdicts.values()).count(ACCEPTED)
+        """Whether every one of its events was accepted."""
+        return len(verdicts) == self.total == list(verdicts.values()).count(ACCEPTED)
+
+    def _firsts(self) -> list[int]:
+        first_of: dict[str, int] = {}
+        for place, event in enumerate(self.events):
+            if isinstance(event, Checked) and (first := first_of.setdefault(event.event_id, place)) != place:
+                self.copies[place] = first
+        return list(first_of.values())
 
 
 def opened(body: bytes, media: str, rules: Rules, mint: Mint, *, max_events: int) -> Generator[None, None, Batch]:
@@ -71,20 +118,24 @@ def opened(body: bytes, media: str, rules: Rules, mint: Mint, *, max_events: int
         rules = msgspec.structs.replace(rules, source_application=application)
     if not events:
         raise invalid_of([FieldError("events", "is empty", suggestion="send at least one event")])
-    looked_at: list[Checked | Refused] = []
-    each = max(1, SLICE_BYTES * len(events) // len(body))
-    for begin in range(0, len(events), each):
-        looked_at += [check(raw, rules, mint, index) for index, raw in enumerate(events[begin : begin + each], begin)]
+    slices: list[Slice] = []
+    for raws, begin in _cut(events, len(body), PORTION_BYTES, most=MAX_EVENTS):
+        portion = portion_of(raws, rules, mint, begin)
         yield
-    ids = {event.event_id for event in looked_at if isinstance(event, Checked)}
-    if len(ids) == len(looked_at):
-        return Batch(batch_id, looked_at, list(range(len(looked_at))), {})
-    first_of: dict[str, int] = {}
-    copies: dict[int, int] = {}
-    for place, event in enumerate(looked_at):
-        if isinstance(event, Checked) and (first := first_of.setdefault(event.event_id, place)) != place:
-            copies[place] = first
-    return Batch(batch_id, looked_at, list(first_of.values()), copies)
+        if portion is not None:
+            slices.append(portion)
+            continue
+        for part, at in _cut(raws, sum(lengths_of(raws)), SLICE_BYTES):
+            slices.append([check(raw, rules, mint, index) for index, raw in enumerate(part, begin + at)])
+            yield
+    return Batch(batch_id, slices)
+
+
+def _cut(raws: Sequence[T], size: int, each_bytes: int, *, most: int = sys.maxsize) -> Iterator[tuple[Sequence[T], int]]:
+    """Parts of about ``each_bytes`` and at most so many, and where each begins."""
+    each = max(1, min(each_bytes * len(raws) // size, most))
+    for begin in range(0, len(raws), each):
+        yield raws[begin : begin + each], begin
 
 
 def invalid_of(faults: Iterable[FieldError]) -> Invalid:
@@ -110,10 +161,10 @@ def answer(
         verdicts: per place of an event to write.
         limited: why events were not admitted, where some were not.
     """
-    total = len(batch.events)
+    total = batch.total
     if batch.is_accepted(verdicts):
-        events = () if failures_only else enumerate(batch.events)
-        results = [EventResult(place, True, event.event_id, "accepted") for place, event in events]
+        ids = () if failures_only else batch.ids
+        results = [EventResult(place, True, event_id, "accepted") for place, event_id in enumerate(ids)]
         outcomes, good = Counter({wire.ACCEPTED: total}), total
     else:
         results = [_result(batch, place, verdicts, limited) for place in range(total)]
@@ -138,14 +189,12 @@ def answer(
 def counts_of(batch: Batch, verdicts: Mapping[int, Verdict]) -> dict[tuple[str, str], tuple[int, int]]:
     """Per outcome and reason: events, and their bytes."""
     if batch.is_accepted(verdicts):
-        return {(wire.ACCEPTED, ""): (len(batch.events), sum(batch.checked(place).size for place in batch.firsts))}
+        return {(wire.ACCEPTED, ""): (batch.total, size_of(batch.chosen(batch.firsts)))}
     counts: dict[tuple[str, str], tuple[int, int]] = {}
-    for place, event in enumerate(batch.events):
-        if isinstance(event, Refused):
-            name, size = (event.outcome, event.reason), 0
-        else:
-            verdict = _verdict(batch, place, verdicts)
-            name, size = (verdict.outcome, verdict.reason), event.size
+    for place, size in enumerate(batch.sizes):
+        refused = batch.refused(place)
+        outcome = _verdict(batch, place, verdicts) if refused is None else refused
+        name = (outcome.outcome, outcome.reason)
         events, total = counts.get(name, (0, 0))
         counts[name] = events + 1, total + size
     return counts
@@ -165,9 +214,9 @@ def _verdict(batch: Batch, place: int, verdicts: Mapping[int, Verdict]) -> Verdi
 
 
 def _result(batch: Batch, place: int, verdicts: Mapping[int, Verdict], limited: RateLimited | None) -> EventResult:
-    event = batch.events[place]
-    if isinstance(event, Refused):
-        return EventResult(place, False, event.event_id, event.outcome, event.errors)  # type: ignore[arg-type]  # one of the refusals' outcomes
+    event_id = batch.ids[place]
+    if (refused := batch.refused(place)) is not None:
+        return EventResult(place, False, event_id, refused.outcome, refused.errors)  # type: ignore[arg-type]  # one of the refusals' outcomes
     verdict = _verdict(batch, place, verdicts)
     errors: tuple[FieldError, ...] = ()
     if verdict.outcome == RATE_LIMITED and limited is not None:
@@ -175,7 +224,7 @@ def _result(batch: Batch, place: int, verdicts: Mapping[int, Verdict], limited: 
     elif verdict.outcome not in _SUCCESS:
         errors = (fault_of(verdict),)
     success = verdict.outcome in _SUCCESS
-    return EventResult(place, success, event.event_id, verdict.outcome, errors, verdict.deleted)  # type: ignore[arg-type]  # likewise
+    return EventResult(place, success, event_id, verdict.outcome, errors, verdict.deleted)  # type: ignore[arg-type]  # likewise
 
 
 def fault_of(verdict: Verdict) -> FieldError:

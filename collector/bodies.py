@@ -143,7 +143,7 @@ def envelope_of(body: bytes, *, most: int) -> Envelope:
         Invalid: not an object, or ``events`` is missing or not a list; with what was expected.
         TooLarge: more than ``most`` events.
     """
-    if body.count(b",") > SUSPICIOUS_COMMAS:
+    if len(body) > SUSPICIOUS_COMMAS and body.count(b",") > SUSPICIOUS_COMMAS:
         _counted(body, most)
     try:
         envelope: Envelope = decoded(body, _ENVELOPE)

@@ -82,8 +82,6 @@ class Embedded:
         types: Sequence[str],
         data: Sequence[Sequence[Any]],
         settings: Mapping[str, str],
-        *,
-        by_column: bool,
     ) -> None:
         def work(client: Client) -> None:
             client.insert(
@@ -91,11 +89,16 @@ class Embedded:
                 data,
                 column_names=columns,
                 column_type_names=types,
-                column_oriented=by_column,
                 settings=dict(settings),
             )
 
         await self._writing.run(work)
+
+    async def insert_native(
+        self, table: str, columns: Sequence[str], blocks: Sequence[bytes], settings: Mapping[str, str]
+    ) -> None:
+        body = b"".join(blocks)
+        await self._writing.run(lambda client: client.raw_insert(table, columns, body, settings=dict(settings), fmt="Native"))
 
     async def command(self, sql: str, params: Mapping[str, Any] | None) -> None:
         await self._writing.run(lambda client: client.command(sql, parameters=dict(params or {})))

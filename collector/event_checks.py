@@ -25,15 +25,15 @@ from collector.event_faults import TIME_FORMS, Faulty, look
 from collector.event_types import MAX_ATTRIBUTES, NOTHING, ApiEvent, Context, ErrorDetails, Metrics
 from collector.moments import MAX_US, parse_moment
 
-_SOURCE_COLUMNS = ("service", "endpoint", "method", "service_version", "environment", "source")
-_CONTEXT_COLUMNS = ("user_id", "session_id", "request_id", "ip_address", "user_agent", "tags")
-_METRICS_COLUMNS = ("response_time_ms", "status_code", "request_size_bytes", "response_size_bytes")
-_ERROR_COLUMNS = ("error_code", "error_message", "error_type", "stack_trace")
+SOURCE_COLUMNS = ("service", "endpoint", "method", "service_version", "environment", "source")
+CONTEXT_COLUMNS = ("user_id", "session_id", "request_id", "ip_address", "user_agent", "tags")
+METRICS_COLUMNS = ("response_time_ms", "status_code", "request_size_bytes", "response_size_bytes")
+ERROR_COLUMNS = ("error_code", "error_message", "error_type", "stack_trace")
 """Of the members of `Source`, `Context`, `Metrics` and `ErrorDetails`, in their order."""
 ROW_COLUMNS = (
     "external_id", "timestamp", "observed_timestamp", "retention_days", "event_type", "severity", "title", "message",
     "attributes", "trace_id", "span_id", "payload", "metadata",
-    *_SOURCE_COLUMNS, *_CONTEXT_COLUMNS, *_METRICS_COLUMNS, "zero_metrics", *_ERROR_COLUMNS,
+    *SOURCE_COLUMNS, *CONTEXT_COLUMNS, *METRICS_COLUMNS, "zero_metrics", *ERROR_COLUMNS,
 )  # fmt: skip
 """Columns of `events` that a row has; the others are the tenant, the version, and those of lines of files. What an event
 does not say is None in its row."""
@@ -50,7 +50,7 @@ MAX_KEY_CHARS = 255
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_NO_CONTEXT, _NO_METRICS, _NO_ERROR = astuple(Context()), astuple(Metrics()), astuple(ErrorDetails())
+NO_CONTEXT, NO_METRICS, NO_ERROR = astuple(Context()), astuple(Metrics()), astuple(ErrorDetails())
 _event: msgspec.json.Decoder[ApiEvent] = msgspec.json.Decoder(ApiEvent)
 _json_text = msgspec.json.Encoder().encode
 
@@ -156,20 +156,21 @@ def _checked(event: ApiEvent, extras: dict[str, Any], size: int, rules: Rules, m
     source = event.source
     if rules.source_application and not source.name:
         source = msgspec.structs.replace(source, name=rules.source_application)
-    metrics = _NO_METRICS if event.metrics is None else astuple(event.metrics)
+    metrics = NO_METRICS if event.metrics is None else astuple(event.metrics)
     row = (
         event_id, time_us, now_us, rules.retention_class, event.event_type, event.severity or "info", event.title,
         event.message, attributes, event.trace_id, event.span_id, payload, metadata,
         *astuple(source),
-        *(_NO_CONTEXT if event.context is None else astuple(event.context)),
-        *metrics, _zeros(metrics) if 0 in metrics else None,
-        *(_NO_ERROR if event.error_details is None else astuple(event.error_details)),
+        *(NO_CONTEXT if event.context is None else astuple(event.context)),
+        *metrics, zeros(metrics) if 0 in metrics else None,
+        *(NO_ERROR if event.error_details is None else astuple(event.error_details)),
     )  # fmt: skip
     return Checked(event_id, row, size, minted, ahead)
 
 
-def _zeros(metrics: tuple[Any, ...]) -> list[str]:
-    return [name for name, value in zip(_METRICS_COLUMNS, metrics, strict=True) if value == 0]
+def zeros(metrics: tuple[Any, ...]) -> list[str]:
+    """The columns in which a metric says 0; nothing said is stored as 0 too."""
+    return [name for name, value in zip(METRICS_COLUMNS, metrics, strict=True) if value == 0]
 
 
 def id_fault(event_id: str) -> FieldError | None:
@@ -210,14 +211,23 @@ def moment_of(value: str | float, now_us: int) -> int | None:
     return parse_moment(str(value), now_us) if 0 <= value < 1 << 63 else None
 
 
+def kept_text(raw: msgspec.Raw) -> str | None:
+    """Any JSON as the text it was sent as; None for ``null``. Raises UnicodeDecodeError."""
+    text = str(memoryview(raw), "utf-8")
+    return None if text == "null" else text
+
+
+def text_of(value: Any) -> str:
+    """What is kept of an attribute's value that is no text. Raises RecursionError."""
+    return _json_text(value).decode()
+
+
 def _kept(raw: msgspec.Raw, name: str, faults: list[FieldError]) -> str | None:
-    """Any JSON as the text it was sent as; None for ``null``."""
     try:
-        text = str(memoryview(raw), "utf-8")
+        return kept_text(raw)
     except UnicodeDecodeError:
         faults.append(FieldError(name, "is not UTF-8", suggestion="send texts as UTF-8"))
         return None
-    return None if text == "null" else text
 
 
 def _attributes(said_ones: dict[str, Any] | None, extras: dict[str, Any], faults: list[FieldError]) -> dict[str, str]:
@@ -231,7 +241,7 @@ def _attributes(said_ones: dict[str, Any] | None, extras: dict[str, Any], faults
             if not 1 <= len(name) <= MAX_NAME_CHARS:
                 faults.append(FieldError("attributes", f"expected names of 1 to {MAX_NAME_CHARS} characters", shown(name)))
                 break
-            texts[name] = value if type(value) is str else _json_text(value).decode()
+            texts[name] = value if type(value) is str else text_of(value)
     except RecursionError:
         faults.append(FieldError("attributes", "is nested too deeply", suggestion="put it into payload"))
     return texts

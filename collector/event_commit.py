@@ -23,33 +23,30 @@ they carry no timestamp, both times of arrival lead to it until the engine has m
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from agent import wire
 from collector import rows
 from collector.backlog import EventItem
 from collector.errors import StoreAway, StoreError
 from collector.event_checks import Row
-from collector.event_parcels import ACCEPTED, DELETED, DUPLICATE, EXPIRED, Verdict, columns_of, table_of
+from collector.event_lookup import Tables, known_ids
+from collector.event_parcels import ACCEPTED, DUPLICATE, Verdict
+from collector.event_rows import INSERTED, rows_block, sent
 from collector.metrics import Metrics
 from collector.refusals import MAX_INSERT_EVENTS, NOT_CONTENT, STORE_ERROR
 
 log = logging.getLogger(__name__)
 
-MAX_ASKED = 5_000
-"""IDs in one look-up."""
 
-
-class Tables(Protocol):
+class Store(Tables, Protocol):
     """The part of the store that is used."""
 
-    async def query_plain(self, sql: str) -> list[list[Any]]: ...
-
-    async def insert_columns(self, table: str, names: Sequence[str], columns: Sequence[Sequence[Any]]) -> None: ...
+    async def insert_blocks(self, table: str, names: Sequence[str], blocks: Sequence[bytes]) -> None: ...
 
 
 class Entry(NamedTuple):
@@ -66,11 +63,13 @@ class Entry(NamedTuple):
 
 
 class EventCommit:
-    def __init__(self, store: Tables, metrics: Metrics, *, now_ns: int) -> None:
+    def __init__(self, store: Store, metrics: Metrics, *, now_ns: int) -> None:
         self._store = store
         self._metrics = metrics
         self._version = rows.version_of(now_ns)
         self._split = False
+        self._is_plain = False
+        """All items are written without a look at their events."""
 
     async def write(self, items: list[EventItem]) -> None:
         """Decide every item: each event has its verdict, or its ``error`` is set.
@@ -78,47 +77,33 @@ class EventCommit:
         Raises:
             StoreAway, StoreError: nothing is known about any item.
         """
-        asked = {(item.parcel.tenant_id, event_id) for item in items for event_id in item.parcel.asked}
-        self._metrics.lookups.inc(len(asked))
+        asked: dict[str, list[str]] = {}
+        for item in items:
+            asked.setdefault(item.parcel.tenant_id, []).extend(item.parcel.asked)
+        self._metrics.lookups.inc(sum(map(len, asked.values())))
         oldest = {item.parcel.tenant_id: item.parcel.oldest_us for item in items}
         known = await known_ids(self._store, asked, oldest)
-        if known or _copies(items) or sum(len(item.parcel) for item in items) > MAX_INSERT_EVENTS:
-            await self._one_by_one(items, known)
-        else:
-            await self._whole(items)
+        whole, others = _apart(items, known)
+        self._is_plain = not others
+        new = [entry for item in others for entry in _told(item, known)]
+        while new or whole:
+            new = await self._round(new, whole)
+            whole = []
         self._metrics.commits.labels("split" if self._split else "ok").inc()
 
-    async def _whole(self, items: list[EventItem]) -> None:
-        """All events in one insert, without a look at any of them: the common case."""
-        names, table = table_of([(item.parcel.tenant_id, item.parcel.columns) for item in items], self._version)
-        try:
-            await self._store.insert_columns("events", names, table)
-        except StoreAway:
-            raise
-        except StoreError as error:
-            await self._split_up(list(_entries(items)), error)
-        else:
-            for item in items:
-                item.tally.say_of_all(ACCEPTED)
-
-    async def _one_by_one(self, items: list[EventItem], known: Mapping[tuple[str, str], Verdict]) -> None:
-        new: list[Entry] = []
-        for entry in _entries(items):
-            verdict = known.get(entry.name)
-            if verdict is None:
-                new.append(entry)
-            else:
-                entry.say(verdict)
-        while new:
-            new = await self._round(new)
-
-    async def _round(self, new: list[Entry]) -> list[Entry]:
-        """Write the first event of each ID. Returns those that are left without a verdict."""
+    async def _round(self, new: list[Entry], whole: list[EventItem]) -> list[Entry]:
+        """Write the first event of each ID, and items whose events have IDs of their own. Returns those that are left
+        without a verdict."""
         firsts: dict[tuple[str, str], Entry] = {}
         others = [entry for entry in new if firsts.setdefault(entry.name, entry) is not entry]
         order = sorted(firsts.values(), key=attrgetter("name"))
-        for begin in range(0, len(order), MAX_INSERT_EVENTS):
-            await self._insert_or_split(order[begin : begin + MAX_INSERT_EVENTS])
+        if sum(len(item.parcel) for item in whole) + len(order) <= MAX_INSERT_EVENTS:
+            await self._insert_or_split(order, whole)
+        else:
+            for item in whole:
+                await self._insert_or_split([], [item])
+            for begin in range(0, len(order), MAX_INSERT_EVENTS):
+                await self._insert_or_split(order[begin : begin + MAX_INSERT_EVENTS])
         left = []
         for entry in others:
             first = firsts[entry.name]
@@ -130,24 +115,37 @@ class EventCommit:
                 left.append(entry)
         return left
 
-    async def _insert_or_split(self, entries: list[Entry]) -> None:
-        tenants = groupby(entries, key=lambda entry: entry.name[0])
-        parts = [(tenant_id, columns_of([entry.row for entry in own])) for tenant_id, own in tenants]
-        names, table = table_of(parts, self._version)
+    async def _insert_or_split(self, entries: list[Entry], whole: Sequence[EventItem] = ()) -> None:
+        """One insert, of items without a look at their events: the common case, and of events one by one."""
         try:
-            await self._store.insert_columns("events", names, table)
+            await self._store.insert_blocks("events", INSERTED, self._blocks(entries, whole))
         except StoreAway as error:
-            _fail(entries, error)
+            if self._is_plain and not self._split:
+                raise
+            _fail(entries, whole, error)
         except StoreError as error:
-            await self._split_up(entries, error)
+            await self._split_up([*entries, *(entry for item in whole for entry in _told(item, {}))], error)
         else:
             for entry in entries:
                 entry.say(ACCEPTED)
+            for item in whole:
+                item.tally.say_of_all(ACCEPTED)
+
+    def _blocks(self, entries: list[Entry], whole: Sequence[EventItem]) -> list[bytes]:
+        made = [item.parcel for item in whole if item.parcel.block is not None]
+        blocks = [sent(parcel.block, parcel.tenant_id, self._version) for parcel in made if parcel.block is not None]
+        tenants = [entry.name[0] for entry in entries]
+        loose = [entry.row for entry in entries]
+        for item in whole:
+            if item.parcel.block is None:
+                tenants += [item.parcel.tenant_id] * len(item.parcel)
+                loose += item.parcel.rows()
+        return [*blocks, sent(rows_block(loose), tenants, self._version)] if loose else blocks
 
     async def _split_up(self, entries: list[Entry], error: StoreError) -> None:
         if error.code in NOT_CONTENT or not error.code:
             log.error("the store refused a commit, and not for its content; nothing was rejected: %s", error)
-            _fail(entries, StoreAway(error.code, error.message))
+            _fail(entries, (), StoreAway(error.code, error.message))
             return
         if not self._split:
             log.warning("the store refused a commit of %d events, looking for the cause: %s", len(entries), error)
@@ -161,67 +159,37 @@ class EventCommit:
             await self._insert_or_split(part)
 
 
-async def known_ids(
-    store: Tables, asked: Collection[tuple[str, str]], oldest_us: Mapping[str, int]
-) -> dict[tuple[str, str], Verdict]:
-    """Which of these events (tenant, ID) the store has had: `DUPLICATE`, `DELETED` or `EXPIRED`.
-
-    Args:
-        oldest_us: per tenant, where its retention ends.
-
-    Raises:
-        StoreAway: it cannot be told.
-    """
-    known: dict[tuple[str, str], Verdict] = {}
-    # In the order of the table's key: each of several look-ups reads one part of it.
-    order = list(asked) if len(asked) <= MAX_ASKED else sorted(asked)
-    for begin in range(0, len(order), MAX_ASKED):
-        portion = order[begin : begin + MAX_ASKED]
-        tenants = {tenant_id for tenant_id, _ in portion}
-        try:
-            found = await store.query_plain(
-                "SELECT tenant_id, external_id, max(is_deleted), toUnixTimestamp64Micro(argMax(timestamp, version)) "
-                f"FROM events PREWHERE tenant_id IN {_listed(tenants)} "
-                f"AND external_id IN {_listed([event_id for _, event_id in portion])} GROUP BY tenant_id, external_id"
-            )
-        except StoreError as error:
-            raise StoreAway(error.code, error.message) from error
-        for tenant_id, event_id, deleted, time_us in found:
-            shown = EXPIRED if int(time_us) < oldest_us[tenant_id] else DUPLICATE
-            known[tenant_id, event_id] = DELETED if deleted else shown
-    return known
-
-
-_PLAIN = re.compile(r"[A-Za-z0-9_.,:-]*").fullmatch
-"""Nothing in it means anything to the engine but the comma that parts two of them."""
-
-
-def _listed(texts: Collection[str]) -> str:
-    """Texts for IN, so that nothing of theirs can be SQL: as they are where they are plain, else as hex digits.
-    Thousands cost much less so than as bound values, which besides would travel in a URL. (Hex digits in a subquery: as an
-    expression they would be read again for every row.)"""
-    plain = ",".join(texts)
-    if _PLAIN(plain) and plain.count(",") == len(texts) - 1:
-        return f"splitByChar(',', '{plain}')"
-    digits = ",".join([text.encode().hex() for text in texts])
-    return f"(SELECT arrayJoin(arrayMap(digits -> unhex(digits), splitByChar(',', '{digits}'))))"
-
-
-def _copies(items: list[EventItem]) -> bool:
-    """Whether two events have one ID."""
+def _apart(items: list[EventItem], known: Mapping[tuple[str, str], Verdict]) -> tuple[list[EventItem], list[EventItem]]:
+    """Items of which every event is new and the only one with its ID, and the others."""
     ids: dict[str, set[str]] = {}
-    events = 0
     for item in items:
         ids.setdefault(item.parcel.tenant_id, set()).update(item.parcel.ids)
-        events += len(item.parcel)
-    return sum(map(len, ids.values())) != events
-
-
-def _entries(items: list[EventItem]) -> Iterator[Entry]:
+    if not known and sum(map(len, ids.values())) == sum(len(item.parcel) for item in items):
+        return items, []
+    counts = Counter((item.parcel.tenant_id, event_id) for item in items for event_id in item.parcel.ids)
+    counts.update(dict.fromkeys(known, 1))
+    whole: list[EventItem] = []
+    others: list[EventItem] = []
     for item in items:
         tenant_id = item.parcel.tenant_id
-        for place, row in enumerate(zip(*item.parcel.columns, strict=True)):
-            yield Entry(item, place, (tenant_id, row[0]), row)
+        is_whole = all(counts[tenant_id, event_id] == 1 for event_id in item.parcel.ids)
+        (whole if is_whole else others).append(item)
+    return whole, others
+
+
+def _told(item: EventItem, known: Mapping[tuple[str, str], Verdict]) -> Iterator[Entry]:
+    """Say of the events of an item what is known; those of which nothing is."""
+    tenant_id = item.parcel.tenant_id
+    new = []
+    for place, event_id in enumerate(item.parcel.ids):
+        verdict = known.get((tenant_id, event_id))
+        if verdict is None:
+            new.append(place)
+        else:
+            item.tally.say(place, verdict)
+    rows = item.parcel.rows() if new else ()
+    for place in new:
+        yield Entry(item, place, (tenant_id, item.parcel.ids[place]), rows[place])
 
 
 def _smaller(entries: list[Entry]) -> list[list[Entry]]:
@@ -234,6 +202,6 @@ def _smaller(entries: list[Entry]) -> list[list[Entry]]:
     return [entries[:middle], entries[middle:]] if middle else []
 
 
-def _fail(entries: list[Entry], error: StoreError) -> None:
-    for entry in entries:
-        entry.item.error = error
+def _fail(entries: list[Entry], whole: Sequence[EventItem], error: StoreError) -> None:
+    for item in (*whole, *(entry.item for entry in entries)):
+        item.error = error

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import chain
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from agent import wire
 from collector import ages, formats
-from collector.event_checks import ROW_COLUMNS, Checked, Row
+from collector.event_checks import Checked, Row
+from collector.event_portions import MAX_BYTES, MAX_EVENTS, Portion
+from collector.native import Block
 
-MAX_EVENTS = 500
-MAX_BYTES = 1 << 20
-"""A batch is written in parcels of at most so much, so that other tenants' parcels come in between."""
 EVENT_COST_BYTES = 256
 """What a waiting event weighs beside its bytes."""
 
@@ -23,22 +20,21 @@ class EventParcel(msgspec.Struct, frozen=True):
     """Checked events of one request."""
 
     tenant_id: str
-    columns: Sequence[Sequence[Any]]
-    """Their values by column, in the order of `event_checks.ROW_COLUMNS`: the IDs come first. None: not said."""
+    ids: Sequence[str]
     asked: Sequence[str]
     """IDs that may be in the store already."""
     size_bytes: int
+    rows: Callable[[], Sequence[Row]]
+    """Asked for where they are not written just as they are."""
+    block: Block | None = None
+    """The rows as they are written, if that has been made."""
     oldest_us: int = 0
     """What is before this lies beyond the tenant's retention: no read shows it."""
     old: frozenset[ages.Partition] = ages.FRESH
     """The partitions they fall into, if they are old."""
 
-    @property
-    def ids(self) -> Sequence[str]:
-        return self.columns[0]
-
     def __len__(self) -> int:
-        return len(self.columns[0])
+        return len(self.ids)
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -106,58 +102,29 @@ def parcels_of(
     return parcels
 
 
-def _parcel(
-    tenant_id: str, events: Sequence[Checked], size: int, oldest_us: int, old: frozenset[ages.Partition]
-) -> EventParcel:
+def portion_parcel(tenant_id: str, portion: Portion, *, oldest_us: int) -> EventParcel:
+    """Events that were checked together and are fresh."""
     return EventParcel(
         tenant_id,
-        columns=columns_of([event.row for event in events]),
-        asked=[event.event_id for event in events if not event.minted],
-        size_bytes=size,
+        ids=portion.ids,
+        asked=portion.asked,
+        size_bytes=portion.size_bytes,
+        rows=lambda: [event.row for event in portion.events()],
+        block=portion.block,
         oldest_us=oldest_us,
-        old=old,
     )
 
 
-def table_of(parts: Sequence[tuple[str, Sequence[Sequence[Any]]]], version: int) -> tuple[list[str], list[Sequence[Any]]]:
-    """Names and columns for one insert.
-
-    Args:
-        parts: tenants, and values by column as in `EventParcel.columns`.
-
-    Columns in which nothing is said are left out, and the engine fills in their defaults: of some forty columns an event
-    mostly uses a dozen.
-    """
-    lengths = [len(columns[0]) for _, columns in parts]
-    names = ["tenant_id", "version"]
-    table: list[Sequence[Any]] = [
-        list(chain.from_iterable([tenant_id] * length for (tenant_id, _), length in zip(parts, lengths, strict=True))),
-        [version] * sum(lengths),
-    ]
-    for place, name in enumerate(ROW_COLUMNS):
-        pieces = [columns[place] for _, columns in parts]
-        if not any(map(any, pieces)):
-            continue
-        names.append(name)
-        column = pieces[0] if len(pieces) == 1 else list(chain.from_iterable(pieces))
-        if None in column:
-            empty = _EMPTY.get(name, "")
-            column = [empty if value is None else value for value in column]
-        table.append(column)
-    return names, table
-
-
-def columns_of(rows: Iterable[Row]) -> list[Sequence[Any]]:
-    """Rows by column."""
-    return list(zip(*rows, strict=True))
-
-
-_EMPTY: dict[str, Any] = {
-    "tags": [],
-    "zero_metrics": [],
-    "status_code": 0,
-    "response_time_ms": 0.0,
-    "request_size_bytes": 0,
-    "response_size_bytes": 0,
-}
-"""What is stored of a column where an event says nothing; of all others an empty text."""
+def _parcel(
+    tenant_id: str, events: Sequence[Checked], size: int, oldest_us: int, old: frozenset[ages.Partition]
+) -> EventParcel:
+    rows = [event.row for event in events]
+    return EventParcel(
+        tenant_id,
+        ids=[event.event_id for event in events],
+        asked=[event.event_id for event in events if not event.minted],
+        size_bytes=size,
+        rows=lambda: rows,
+        oldest_us=oldest_us,
+        old=old,
+    )

@@ -1,6 +1,6 @@
 """POST events: one, or a batch, from body to answer.
 
-Order: key → parameters and content type → body (bounded, also after unpacking) → events checked one by one → budget →
+Order: key → parameters and content type → body (bounded, also after unpacking) → events checked → budget →
 writer → one outcome per event. Nothing is answered 200 before the store has confirmed the commit that holds it.
 
 - What is stored already is a duplicate, or expired where no read shows it any more (`collector.event_commit`): the stored
@@ -18,6 +18,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import compress
 from secrets import randbits, token_hex
 from typing import Any, TypeVar
 from uuid import UUID
@@ -41,8 +42,9 @@ from collector.errors import (
 )
 from collector.event_by_id import stored_event
 from collector.event_checks import Checked, Mint, Refused, Rules, check, id_of_key, key_fault
-from collector.event_commit import known_ids
-from collector.event_parcels import ACCEPTED, DUPLICATE, Verdict, parcels_of
+from collector.event_lookup import known_ids
+from collector.event_parcels import ACCEPTED, DUPLICATE, Verdict, parcels_of, portion_parcel
+from collector.event_portions import Whole, ahead_of, asked_of, size_of, sizes_of
 from collector.event_types import EventAnswer
 from collector.moments import show_moment
 from collector.parameters import Parameters
@@ -109,8 +111,8 @@ async def post_batch(request: web.Request) -> web.Response:
         work = batches.opened(body, media, rules, mint, max_events=tenant.limits.max_batch_events)
         batch = await app[WORKBENCH].do(tenant.tenant_id, work)
         if dry_run:
-            known = await _known(app, tenant, [batch.checked(place) for place in batch.firsts])
-            verdicts = {place: known.get(batch.checked(place).event_id, Verdict(wire.ACCEPTED)) for place in batch.firsts}
+            known = await _known(app, tenant, batch.chosen(batch.firsts))
+            verdicts = {place: known.get(batch.ids[place] or "", ACCEPTED) for place in batch.firsts}
             limited = None
         else:
             verdicts, limited = await _taken(app, tenant, batch)
@@ -211,23 +213,25 @@ async def _taken(app: web.Application, tenant: Tenant, batch: Batch) -> tuple[di
     """Verdicts of the events of a batch that could be written, and why some were not admitted."""
     quota = app[QUOTA]
     verdicts: dict[int, Verdict] = {}
-    new = batch.firsts
-    granted, charge = await quota.admit_up_to(tenant, events=len(new), size_bytes=_size(batch, new))
+    new = batch.chosen(batch.firsts)
+    places = batch.firsts
+    granted, charge = await quota.admit_up_to(tenant, events=len(new), size_bytes=size_of(new))
     if charge.limited is not None:
         await charge.settle(0, 0)
-        known = await _known_if_possible(app, tenant, [batch.checked(place) for place in new])
-        verdicts = {place: known[event_id] for place in new if (event_id := batch.checked(place).event_id) in known}
-        new = [place for place in new if place not in verdicts]
-        granted, charge = await quota.admit_up_to(tenant, events=len(new), size_bytes=_size(batch, new))
+        known = await _known_if_possible(app, tenant, new)
+        verdicts = {place: known[event_id] for place in places if (event_id := batch.ids[place] or "") in known}
+        places = [place for place in places if place not in verdicts]
+        new = batch.chosen(places)
+        granted, charge = await quota.admit_up_to(tenant, events=len(new), size_bytes=size_of(new))
     limited = charge.limited
     reason = entry_of(type(limited))[1] if limited else ""
     if limited is not None and (tenant.limits.on_limit == "refuse" or not (granted or verdicts)):
         await charge.settle(0, 0)
-        _count(app, tenant, RATE_LIMITED, reason, len(new), _size(batch, new))
+        _count(app, tenant, RATE_LIMITED, reason, len(new), size_of(new))
         raise limited
-    written = await _written(app, tenant, [batch.checked(place) for place in new[:granted]], charge)
-    verdicts.update(zip(new[:granted], written, strict=True))
-    verdicts.update(dict.fromkeys(new[granted:], Verdict(RATE_LIMITED, reason)))
+    written = await _written(app, tenant, new if granted == len(new) else new[:granted], charge)
+    verdicts.update(zip(places[:granted], written, strict=True))
+    verdicts.update(dict.fromkeys(places[granted:], Verdict(RATE_LIMITED, reason)))
     return verdicts, limited
 
 
@@ -235,11 +239,12 @@ async def _written(app: web.Application, tenant: Tenant, events: Sequence[Checke
     """The verdicts of events that the budget has let in. What comes to nothing is given back."""
     try:
         verdicts = await _submitted(app, tenant, events)
-        paid = events
-        if verdicts.count(ACCEPTED) < len(events):
-            paid = [event for event, verdict in zip(events, verdicts, strict=True) if verdict.outcome == wire.ACCEPTED]
-        app[METRICS].clock_ahead.inc(sum([event.ahead for event in paid]))
-        await charge.settle(len(paid), sum([event.size for event in paid]))
+        accepted, size, ahead = len(events), size_of(events), sum(ahead_of(events))
+        if verdicts.count(ACCEPTED) < accepted:
+            paid = [verdict.outcome == wire.ACCEPTED for verdict in verdicts]
+            accepted, size, ahead = sum(paid), sum(compress(sizes_of(events), paid)), sum(compress(ahead_of(events), paid))
+        app[METRICS].clock_ahead.inc(ahead)
+        await charge.settle(accepted, size)
     finally:
         await charge.settle(0, 0)  # does nothing where it is settled
     return verdicts
@@ -249,6 +254,9 @@ async def _submitted(app: web.Application, tenant: Tenant, events: Sequence[Chec
     """The verdicts in the order of the events; old ones are written apart from the others."""
     now_us = time.time_ns() // 1000
     old_before_us, oldest_us = ages.old_before(now_us), _oldest_us(tenant, now_us)
+    if isinstance(events, Whole) and events.earliest_us >= old_before_us:
+        parcels = [portion_parcel(tenant.tenant_id, portion, oldest_us=oldest_us) for portion in events.portions]
+        return await app[WRITER].submit_events(parcels)
     order = ages.fresh_first(events, old_before_us)
     if order is None:
         return await app[WRITER].submit_events(parcels_of(tenant.tenant_id, events, oldest_us=oldest_us))
@@ -261,7 +269,7 @@ async def _submitted(app: web.Application, tenant: Tenant, events: Sequence[Chec
 async def _known(app: web.Application, tenant: Tenant, events: Sequence[Checked]) -> dict[str, Verdict]:
     """Which of the events the store has had, by ID. Raises StoreAway, TooManyQueries."""
     async with app[TURNSTILE].passing(tenant.tenant_id, tenant.limits.concurrent_queries):
-        asked = [(tenant.tenant_id, event.event_id) for event in events if not event.minted]
+        asked = {tenant.tenant_id: asked_of(events)}
         found = await known_ids(app[STORE], asked, {tenant.tenant_id: _oldest_us(tenant, time.time_ns() // 1000)})
     return {event_id: verdict for (_, event_id), verdict in found.items()}
 
@@ -277,10 +285,6 @@ async def _known_if_possible(app: web.Application, tenant: Tenant, events: Seque
         return await _known(app, tenant, events)
     except TooManyQueries:
         return {}
-
-
-def _size(batch: Batch, places: Sequence[int]) -> int:
-    return sum(batch.checked(place).size for place in places)
 
 
 # Answers and counts.

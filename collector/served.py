@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import clickhouse_connect
+import lz4.frame
 from clickhouse_connect.driver.asyncclient import AsyncClient
 
 from collector.config import StoreConfig
@@ -22,6 +23,8 @@ AGAIN_S = 0.5
 """After a failed attempt to connect, its error answers for so long."""
 INSERT_TIMEOUT_S = 60.0
 """For a commit: an answer later than this no longer finds its callers."""
+INLINE_BYTES = 512 << 10
+"""So much is packed in less time than a thread needs to take over."""
 
 
 class Served:
@@ -57,8 +60,6 @@ class Served:
         types: Sequence[str],
         data: Sequence[Sequence[Any]],
         settings: Mapping[str, str],
-        *,
-        by_column: bool,
     ) -> None:
         client = await self._connected()
         async with asyncio.timeout(INSERT_TIMEOUT_S):
@@ -67,9 +68,17 @@ class Served:
                 data,
                 column_names=columns,
                 column_type_names=types,
-                column_oriented=by_column,
                 settings=dict(settings),
             )
+
+    async def insert_native(
+        self, table: str, columns: Sequence[str], blocks: Sequence[bytes], settings: Mapping[str, str]
+    ) -> None:
+        client = await self._connected()
+        body = b"".join(blocks)
+        packed = lz4.frame.compress(body) if len(body) <= INLINE_BYTES else await asyncio.to_thread(lz4.frame.compress, body)
+        async with asyncio.timeout(INSERT_TIMEOUT_S):
+            await client.raw_insert(table, columns, packed, settings=dict(settings), fmt="Native", compression="lz4")
 
     async def command(self, sql: str, params: Mapping[str, Any] | None) -> None:
         client = await self._connected()

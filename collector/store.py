@@ -101,8 +101,10 @@ class Home(Protocol):
         types: Sequence[str],
         data: Sequence[Sequence[Any]],
         settings: Mapping[str, str],
-        *,
-        by_column: bool,
+    ) -> None: ...
+
+    async def insert_native(
+        self, table: str, columns: Sequence[str], blocks: Sequence[bytes], settings: Mapping[str, str]
     ) -> None: ...
 
     async def query_plain(self, sql: str, settings: Mapping[str, str]) -> bytes: ...
@@ -194,21 +196,20 @@ class Store:
         """Insert rows; returns when the engine has them on disk. Raises StoreError, StoreAway."""
         using = await self.insert_settings()
         using.update((name, str(value)) for name, value in (settings or {}).items())
-        await self._insert(table, columns, rows, using, by_column=False)
-
-    async def insert_columns(self, table: str, names: Sequence[str], columns: Sequence[Sequence[Any]]) -> None:
-        """As `insert`, of values by column: for many rows at a time."""
-        await self._insert(table, names, columns, await self.insert_settings(), by_column=True)
-
-    async def _insert(
-        self, table: str, names: Sequence[str], data: Sequence[Sequence[Any]], using: Mapping[str, str], *, by_column: bool
-    ) -> None:
-        types = await self._types_of(table, names)
+        types = await self._types_of(table, columns)
         try:
-            await self._called(self._home.insert(table, names, types, data, using, by_column=by_column))
+            await self._called(self._home.insert(table, columns, types, rows, using))
         except StoreError:
             self._types.pop(table, None)
             raise
+
+    async def insert_blocks(self, table: str, names: Sequence[str], blocks: Sequence[bytes]) -> None:
+        """As `insert`, of blocks in the engine's own format (`collector.native`): for many rows at a time.
+
+        Args:
+            names: all columns that a block may have.
+        """
+        await self._called(self._home.insert_native(table, names, blocks, await self.insert_settings()))
 
     async def insert_from(self, table: str, columns: Sequence[str], select: str, params: Mapping[str, Any]) -> None:
         """Insert what a SELECT finds; returns when the engine has it on disk. Raises StoreError, StoreAway."""

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from collector import event_by_id, event_commit
+from collector import event_by_id, event_lookup
 from collector.backlog import MAX_ASKED_IDS
 from collector.errors import NotFound, QueueFull, StoreAway, StoreError
 from collector.event_checks import Checked, Rules, check
-from collector.event_parcels import ACCEPTED, DELETED, DUPLICATE, EVENT_COST_BYTES, MAX_EVENTS, Verdict, parcels_of
+from collector.event_parcels import ACCEPTED, DELETED, DUPLICATE, EVENT_COST_BYTES, Verdict, parcels_of
+from collector.event_portions import MAX_EVENTS
 from collector.tenants import Tenant
 from collector.writer import Writer
 from tests.integration.conftest import Home, rows_of, submit
@@ -233,7 +234,7 @@ def test_waiting_events_are_bounded_in_bytes(embedded: Home, owner: Tenant) -> N
 
 
 def test_thousands_of_ids_of_any_kind_are_looked_up(home: Home, owner: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_commit, "MAX_ASKED", 300)
+    monkeypatch.setattr(event_lookup, "MAX_ASKED", 300)
 
     async def body(writer: Writer, store: Between) -> None:
         events = [event(event_id=f"{n} 'ü\\,") for n in range(1000)]

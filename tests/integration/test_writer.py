@@ -16,6 +16,7 @@ from collector.store import Store
 from collector.tenants import Tenant
 from collector.writer import Writer
 from tests.integration.conftest import Home, rows_of, submit
+from tests.support.native import rows_of as blocks_rows
 from tests.support.records import DAY_NS, FILE_ID, NOW_NS, expected_ids, loss, loss_record, record, tenant
 
 pytestmark = pytest.mark.engine
@@ -52,15 +53,14 @@ class Between:
             raise StoreError(159, "too slow")
 
     async def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], **more: Any) -> None:
-        await self._enter(columns, rows)
+        await self._enter([dict(zip(columns, row, strict=True)) for row in rows])
         await self._store.insert(table, columns, rows, **more)
 
-    async def insert_columns(self, table: str, names: Sequence[str], columns: Sequence[Sequence[Any]]) -> None:
-        await self._enter(names, list(zip(*columns, strict=True)))
-        await self._store.insert_columns(table, names, columns)
+    async def insert_blocks(self, table: str, names: Sequence[str], blocks: Sequence[bytes]) -> None:
+        await self._enter(blocks_rows(blocks))
+        await self._store.insert_blocks(table, names, blocks)
 
-    async def _enter(self, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        named = [dict(zip(names, row, strict=True)) for row in rows]
+    async def _enter(self, named: list[dict[str, Any]]) -> None:
         self.inserts.append(named)
         self.entered.set()
         if self.held is not None and self.holds(named):

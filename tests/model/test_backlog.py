@@ -81,7 +81,7 @@ class BacklogMachine(RuleBasedStateMachine):
     @rule(tenant=st.sampled_from(TENANTS), given=st.lists(st.tuples(ROWS, WEEKS), min_size=1, max_size=4))
     def events(self, tenant: str, given: list[tuple[int, frozenset[ages.Partition]]]) -> None:
         parcels = [
-            EventParcel(tenant, columns=[[f"e-{next(self.numbers)}"] * rows], asked=[], size_bytes=rows * 400, old=old)
+            EventParcel(tenant, [f"e-{next(self.numbers)}"] * rows, asked=[], size_bytes=rows * 400, rows=list, old=old)
             for rows, old in given
         ]
         self.put(tenant, list(parcels), [bool(parcel.old) for parcel in parcels])

@@ -92,7 +92,7 @@ def test_a_batch_is_cut_into_fresh_and_old_parcels_of_few_partitions() -> None:
     assert len(parcels[0]) == 101  # a day ago exactly is not old
     assert all(len(each.old) <= ages.MAX_PARTITIONS for each in parcels)
     assert len(parcels) == 3  # 29 weeks
-    touched = [{(365, ages.week_of(time_us)) for time_us in each.columns[1]} for each in parcels[1:]]
+    touched = [{(365, ages.week_of(row[1])) for row in each.rows()} for each in parcels[1:]]
     assert touched == [each.old for each in parcels[1:]]
 
 

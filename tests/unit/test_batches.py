@@ -10,19 +10,12 @@ from collector import batches
 from collector.batches import Batch, answer, counts_of
 from collector.errors import BadRequest, Invalid, RateLimited
 from collector.event_checks import ROW_COLUMNS, Refused, Rules
-from collector.event_parcels import (
-    ACCEPTED,
-    DELETED,
-    DUPLICATE,
-    MAX_BYTES,
-    MAX_EVENTS,
-    Verdict,
-    columns_of,
-    parcels_of,
-    table_of,
-)
+from collector.event_parcels import ACCEPTED, DELETED, DUPLICATE, Verdict, parcels_of
+from collector.event_portions import MAX_BYTES, MAX_EVENTS
+from collector.event_rows import rows_block, sent
 from collector.event_types import BatchAnswer
 from tests.support.events import body, drained, event
+from tests.support.native import rows_of
 
 RULES = Rules(now_us=1_790_000_000_000_000, retention_days=30, retention_class=30, max_event_bytes=2_000_000)
 OLD = event(event_id="old", timestamp="1970-01-01")
@@ -77,7 +70,7 @@ def test_the_status_says_how_much_went_well(verdicts: list[Verdict], status: str
 def test_copies_inside_a_batch_share_the_fate_of_the_first_that_can_be_written() -> None:
     invalid = event(event_id="a", title=7)
     batch = opened(invalid, event(event_id="a"), event(event_id="b"), event(event_id="a", title="other"), event(event_id="b"))
-    assert batch.firsts == [1, 2]
+    assert list(batch.firsts) == [1, 2]
     found = answered(batch, [ACCEPTED, Verdict("rejected", "store_error_469")])
     assert [result.outcome for result in found.results] == ["rejected", "accepted", "rejected", "duplicate", "rejected"]
     assert "store_error_469" in found.results[4].errors[0].error
@@ -99,7 +92,7 @@ def test_lines_are_a_batch_and_one_that_is_not_json_costs_itself() -> None:
     refused = batch.events[1]
     assert isinstance(refused, Refused)
     assert refused.errors[0].error.startswith("is not JSON: line 1, column 10")
-    assert batch.firsts == [0, 2]
+    assert list(batch.firsts) == [0, 2]
 
 
 @pytest.mark.parametrize(("media", "raw"), [("json", b'{"events": []}'), ("lines", b"\n\n")])
@@ -151,18 +144,29 @@ def test_ids_made_here_are_not_looked_up() -> None:
 
 def test_columns_in_which_nothing_is_said_are_left_out_of_the_insert() -> None:
     batch = opened(event(event_id="a"), event(event_id="b", message="m"))
-    parts = [("t", columns_of([batch.checked(place).row])) for place in (0, 1)]
-    names, table = table_of(parts, 7)
-    together = table_of([("t", columns_of([batch.checked(place).row for place in (0, 1)]))], 7)
-    assert together == (names, [type(column)(values) for column, values in zip(together[1], table, strict=True)])
-    rows = [dict(zip(names, row, strict=True)) for row in zip(*table, strict=True)]
+    block = rows_block([batch.checked(place).row for place in (0, 1)])
+    rows = rows_of([sent(block, "t", 7)])
     assert [row["message"] for row in rows] == ["", "m"]
     assert {row["tenant_id"] for row in rows} == {"t"}
     assert {row["version"] for row in rows} == {7}
-    assert not {"payload", "tags", "status_code", "attributes"} & set(names)
+    assert not {"payload", "tags", "status_code", "attributes"} & set(rows[0])
+    assert rows_of([sent(block, ["t", "u"], 7)]) == [rows[0], {**rows[1], "tenant_id": "u"}]
 
 
 def test_a_large_batch_is_taken_apart_in_slices() -> None:
     raw = body({"events": [event(event_id=str(n), message="x" * 1000) for n in range(1000)]})
-    slices = list(batches.opened(raw, "json", RULES, mint, max_events=5000))
-    assert len(raw) // batches.SLICE_BYTES <= len(slices) <= len(raw) // batches.SLICE_BYTES + 2
+    together = len(list(batches.opened(raw, "json", RULES, mint, max_events=5000)))
+    assert len(raw) // batches.PORTION_BYTES <= together <= len(raw) // batches.PORTION_BYTES + 2
+    faulty = body({"events": [event(title=7, message="x" * 1000) for _ in range(1000)]})
+    one_by_one = len(list(batches.opened(faulty, "json", RULES, mint, max_events=5000)))
+    assert len(faulty) // batches.SLICE_BYTES <= one_by_one <= len(faulty) // batches.SLICE_BYTES + 2 * together + 2
+
+
+def test_a_batch_without_faults_is_not_looked_at_one_by_one() -> None:
+    good = opened(*(event(event_id=str(n)) for n in range(3)))
+    assert good.whole is not None
+    assert good.chosen(good.firsts) is good.whole
+    assert (good.ids, good.sizes) == (["0", "1", "2"], [len(body(event(event_id="0")))] * 3)
+    assert list(good.whole) == good.events
+    for other in (event(title=7), event(event_id="0"), event(event_id="x", timestamp="2200-01-01")):
+        assert opened(event(event_id="0"), other).whole is None
