@@ -6,17 +6,19 @@ import argparse
 import asyncio
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from agent import config as configs
-from agent import discover, explain, letters, logs, naming, overview, probe, scope, service, shape, status
+from agent import discover, explain, forecast, letters, logs, naming, overview, probe, scope, service, shape, status
 from agent.config import Config
 from agent.errors import AgentError, ConfigError
 from agent.identity import FileState
 from agent.reload import Settings
+from agent.spool import Spool
 from agent.torture import command as torture
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -110,11 +112,13 @@ def _check(options: argparse.Namespace) -> int:
     config = configs.load(options.config)
     state = status.kept_state(Path(config.state_dir))
     found_scope = scope.resolve(state.recovery.scope if state else "", config.scope, os.environ)
-    files, warnings, problems = _survey(config)
+    files, warnings, problems = _survey(config, state)
     if not config.collector.api_key:
         problems.append("collector.api_key is empty: the collector will refuse everything; set api_key_file")
     asked = asyncio.run(probe.probe(config.collector, state.recovery.tenant_id if state else "")) if options.collector else []
     problems += [problem for _, problem in asked if problem]
+    events = forecast.events_in(files)
+    month = next(filter(None, asyncio.run(probe.allowances(config.collector))), None) if options.collector else None
     answer = {
         "config": options.config,
         "scope": found_scope.value,
@@ -123,14 +127,23 @@ def _check(options: argparse.Namespace) -> int:
         "problems": problems,
         "files": files,
         "bytes": sum(file["bytes"] for file in files),
+        "ships_files": sum(bool(file["ships_bytes"]) for file in files),
+        "ships_bytes": sum(file["ships_bytes"] for file in files),
+        "ships_events": events,
+        "quota_events_per_month": month,
+        "quota_months": round(events / month, 2) if month else None,
     }
     if options.json:
         _print_json(answer)
         return FAILED if problems else OK
     print(f"{options.config}: no faults. Scope {found_scope.value} (from {found_scope.taken_from}).")
     for file in files:
-        print(f"  {file['bytes']:>14,} bytes  {file['path']}  (source {file['source']})")
+        why = f", {file['why']}: {file['ships_bytes']:,} to ship" if file["why"] else ""
+        print(f"  {file['bytes']:>14,} bytes  {file['path']}  (source {file['source']}{why})")
     print(f"{len(files)} files, {answer['bytes']:,} bytes.")
+    print(f"To ship: {answer['ships_files']} files, {answer['ships_bytes']:,} bytes, about {events:,} events.")
+    if month:
+        print(f"The tenant may send {month:,} events a month: that is {answer['quota_months']:g} months of it.")
     for url in [url for url, problem in asked if not problem]:
         print(f"{url}: answers, and takes the key.")
     for text in (*answer["warnings"], *problems):
@@ -138,16 +151,15 @@ def _check(options: argparse.Namespace) -> int:
     return FAILED if problems else OK
 
 
-def _survey(config: Config) -> tuple[list[dict[str, Any]], list[str], list[str]]:
+def _survey(config: Config, state: Spool | None) -> tuple[list[dict[str, Any]], list[str], list[str]]:
     """The files that match, what may be as it should, and what stands in the way of reading them."""
-    globs = _globs(config)
-    files, warnings, problems = [], [], []
-    for path, source, stat in discover.find(globs):
-        files.append({"path": os.fsencode(path).decode("utf-8", "backslashreplace"), "source": source, "bytes": stat.st_size})
+    files = forecast.survey(config, state.recovery if state else None, time.time_ns())
+    warnings, problems = [], []
+    for path, _, _ in discover.find(_globs(config)):
         if not os.access(path, os.R_OK):
             problems.append(f"{path}: cannot be read by this user; give it read access, or exclude the file")
     matched = {file["source"] for file in files}
-    for name, include, _ in globs:
+    for name, include, _ in _globs(config):
         if name not in matched:
             warnings.append(f"source {name}: nothing matches {', '.join(include)}; files that appear later are picked up")
     return files, warnings, problems

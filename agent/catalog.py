@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -233,6 +233,7 @@ class Catalog:
         again = msgspec.structs.replace(
             state, origin=self._make_origin(), offset=offset, replay_until=max(state.replay_until, state.offset), size=tail.size
         )
+        again.skipped = min(again.skipped, offset)
         identity.drop_marks_beyond(again, offset)
         if offset and (not again.recent or again.recent[-1][0] != offset):
             again.recent.append(tail.mark(offset))
@@ -250,10 +251,8 @@ class Catalog:
         if head is None and not ((final or tail.deleted) and text):
             return  # the first line is not complete
         head = text[: identity.HEAD_BYTES] if head is None else head
-        key = identity.head_key(tail.source, head)
+        key, body_id = self._named(tail, data_at, head)
         front = tail.front(BODY_AT)
-        body = identity.body_of(front) if data_at < BODY_AT else identity.hole_anchor(data_at, head)
-        body_id = identity.file_id(self.scope, tail.source, body, 0) if body is not None else ""
         new = Candidate(tail.name, size, key, body_id, tail.holds)
         known = [state for state in self.states.values() if state.head == key and not self._unlike(state, front)]
         settled = tail.settled or now_s - tail.first_seen_s >= identity.SETTLE_S
@@ -264,6 +263,32 @@ class Catalog:
                 identity.see_behind_hole(tail.state, tail.mark(data_at + len(head)))
         elif isinstance(verdict, identity.Same):
             self._same(tail, verdict.known)
+
+    def _named(self, tail: Tail, data_at: int, head: bytes) -> tuple[str, str]:
+        """What a file is known by: its head's key, and its `FileState.body_id`."""
+        body = identity.body_of(tail.front(BODY_AT)) if data_at < BODY_AT else identity.hole_anchor(data_at, head)
+        body_id = identity.file_id(self.scope, tail.source, body, 0) if body is not None else ""
+        return identity.head_key(tail.source, head), body_id
+
+    def begin_at_end(self, tail: Tail) -> FileState | None:
+        """Give a tail without content a state that skips its whole lines. None where it has none. Raises OSError."""
+        size = tail.look()
+        data_at, text = tail.text_at_front()
+        head, end = identity.head_of(text), tail.line_start(size)
+        if head is None or not end:
+            return None
+        key, body_id = self._named(tail, data_at, head)
+        self._begin(tail, head, key, body_id, tail.front(BODY_AT))
+        if tail.state is not None:
+            identity.skip(tail.state, end, tail.mark)
+        return tail.state
+
+    def forget(self, tails: Iterable[Tail]) -> None:
+        """Take what `begin_at_end` gave them: it cannot be recorded now."""
+        for tail in tails:
+            if tail.state is not None:
+                del self.states[tail.state.origin]
+            self._contents.let_go(tail)
 
     def _unlike(self, state: FileState, front: bytes) -> bool:
         """Whether a known file begins differently. Only one that has not been read, so has no marks, is asked itself."""

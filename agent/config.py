@@ -26,6 +26,8 @@ _TOO_LONG = f"a collector takes at most {wire.MAX_TEXT_BYTES}; shorten it"
 MEMORY_PER_RUN = 6
 """A run in flight takes its bytes, the request body, and the answer with some room to spare."""
 
+BEGINNING, END, SINCE = "beginning", "end", "since "
+
 MIN_KEY_CHARS = 16
 """Of a key for hashes: a shorter one can be guessed."""
 
@@ -108,6 +110,8 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of events with this severity one in so many is sent."""
     redact: Redact = Redact()
     max_line_bytes: Annotated[int, msgspec.Meta(ge=1024, le=MIB)] = MIB
+    start: str = ""
+    """As `Config.start`, for this source; empty: as there."""
 
 
 class SpoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -152,6 +156,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """On SIGTERM the files are watched until nothing was added for so long: an app that is ending still writes."""
     heartbeat_interval_s: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 30.0
     """How often the collector is told how this agent is doing; 0: never."""
+    start: str = BEGINNING
+    """Of files that are there when a source is read for the first time: `BEGINNING`, `END`, or since and a duration."""
     spool: SpoolConfig = SpoolConfig()
     metrics: Metrics = Metrics()
     log: Log = Log()
@@ -198,8 +204,9 @@ def _rules(config: Config) -> Iterator[str]:
         for pattern in (*source.include, *source.exclude):
             if not pattern.startswith("/"):
                 yield f"sources[{n}]: {pattern!r} is not absolute; write the whole path, the agent's own folder may change"
-        for fault in _shape_rules(source):
+        for fault in (*_start_faults("start", source.start or BEGINNING), *_shape_rules(source)):
             yield f"sources[{n}].{fault}"
+    yield from _start_faults("start", config.start)
     yield from _refused_texts(config)
     yield from _url_faults("collector.url", config.collector.url, "http://collector:8080")
     for n, text in enumerate(config.collector.urls):
@@ -231,6 +238,16 @@ def _url_faults(place: str, text: str, example: str) -> Iterator[str]:
         yield f"{place}: {text!r} is no http(s) URL; write for instance {example}"
     elif url.username or url.password:
         yield f"{place}: carries a user or password; use collector.api_key_file (URLs end up in logs)"
+
+
+def since_s(start: str) -> float | None:
+    """How old files may be that a `start` reads from their beginning; None where it says nothing of ages."""
+    return settings.duration_s(start.removeprefix(SINCE)) if start.startswith(SINCE) else None
+
+
+def _start_faults(place: str, start: str) -> Iterator[str]:
+    if start not in (BEGINNING, END) and since_s(start) is None:
+        yield f"{place}: {start!r} is no start; write beginning, end, or since and a duration, for instance: since 24h"
 
 
 def _refused_texts(config: Config) -> Iterator[str]:

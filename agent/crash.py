@@ -28,6 +28,7 @@ POINTS = (
     "dead_letter.before", "dead_letter.written", "dead_letter.synced", "dead_letter.named",
     "quarantine.created", "quarantine.synced", "quarantine.renamed", "quarantine.acked", "quarantine.removed",
     # what becomes of files
+    "start.recorded", "start.synced",
     "loss.before", "loss.appended", "loss.synced", "rewind.replaced", "finish.synced",
     # a stop
     "note_files.half", "stop.read", "stop.drained",

@@ -52,6 +52,7 @@ def drop(old: bytes, record_of: RecordOf, *, now_ns: int) -> Dropped | None:
         recovery.tags,
         known=True,
         retention_days=recovery.retention_days,
+        started=sorted(recovery.started),
     )
     return Dropped(b"".join((*kept, *head_records(known), record_of(losses))), losses)
 

@@ -101,6 +101,8 @@ class FileState(msgspec.Struct, array_like=True):
     """(position, crc) at the end of what was seen of the first `BODY_AT` bytes before any of it was read."""
     place: bytes = b""
     """The real path, where ``path`` is a link or no UTF-8: rotated siblings lie beside this one."""
+    skipped: int = 0
+    """So many bytes at its front were there when its source was read for the first time, and were not wanted (`start`)."""
 
 
 def file_id(scope: str, source: str, anchor: bytes, tag: int) -> str:
@@ -175,6 +177,14 @@ def leap(state: FileState, to: int) -> None:
     if state.offset < BODY_AT:
         state.ladder = state.ladder[: state.offset // RUNG_BYTES * 4]
     state.offset = to
+
+
+def skip(state: FileState, to: int, mark: Callable[[int], tuple[int, int]]) -> None:
+    """Let an unread ``state`` begin at offset ``to``. ``mark`` takes the mark at a position from the file."""
+    state.offset = state.base = state.skipped = to
+    state.marks = dict(mark(position) for position in power_marks(0, to))
+    state.recent = [mark(to)]
+    state.ladder = state.ladder[: to // RUNG_BYTES * 4]
 
 
 def see_front(state: FileState, front: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from agent import retry
+from agent import retry, wire
 from agent.config import Collector
 from agent.transport import NoReply, Transport
 
@@ -29,6 +29,29 @@ async def probe(settings: Collector, tenant_id: str) -> list[tuple[str, str]]:
         well = isinstance(decision, (retry.Delivered, retry.Split)) or reply.status == 429
         found.append((url, "" if well else f"{url}: {_reason(decision)}"))
     return found
+
+
+async def allowances(settings: Collector) -> list[int | None]:
+    """How many events a month each collector says that the tenant may send; None: without limit, or it does not say."""
+    found = []
+    for url in (settings.url, *settings.urls):
+        transport = Transport(msgspec.structs.replace(settings, url=url, urls=()), connections=1)
+        async with transport.opened():
+            try:
+                reply = await transport.get(wire.RATE_LIMIT_PATH)
+                said = msgspec.json.decode(reply.body, type=_Allowance) if reply.status == 200 else _Allowance()
+            except (NoReply, msgspec.DecodeError):
+                said = _Allowance()
+        found.append(said.month.limit)
+    return found
+
+
+class _Month(msgspec.Struct, frozen=True):
+    limit: int | None = None
+
+
+class _Allowance(msgspec.Struct, frozen=True):
+    month: _Month = _Month()
 
 
 def _reason(decision: retry.Decision) -> str:

@@ -34,6 +34,7 @@ from agent.puller import Pulled, Puller
 from agent.recorder import Recorder
 from agent.segment import SpoolHead, slim
 from agent.spool import Spool
+from agent.starting import Starts
 from agent.tail import Handles, Tail
 from agent.wanted import Wanted
 
@@ -88,6 +89,7 @@ class Reader:
         if left := self.catalog.left():
             log.info("%d files are of no source any more; they stay where they are, %d bytes of them unread",
                      len(left), sum(max(0, state.size - state.offset) for state in left))  # fmt: skip
+        self._starts = Starts(config, recovery.started, recovery.states.values())
         self._stop = threading.Event()
         self.recorder = Recorder(
             config, spool, self.catalog.states, scope=scope, agent=agent, ledger=ledger, on_append=on_append
@@ -125,6 +127,7 @@ class Reader:
             self.catalog.all_states(),
             dict(self.catalog.tags),
             retention_days=self._ledger.retention_days,
+            started=sorted(self._starts.started),
         )
 
     def stop(self, *, within_s: float, quiet_s: float = 0.0) -> None:
@@ -221,6 +224,8 @@ class Reader:
             self._due[tail.inode] = tail
         if moved:
             self._due.update(self.catalog.tails)
+        if self._starts.pending and not self._begin_late():
+            return
         for tail in list(self.catalog.tails.values()):
             if tail.state is None:
                 self._identify(tail, now_s)
@@ -241,6 +246,32 @@ class Reader:
         self._next_walk_s = done_s + self._config.rescan_interval_s
         if self._watcher.blind:
             self._next_walk_s = max(done_s + self._config.flush_interval_s, self._walk_after_s)
+
+    def _begin_late(self) -> bool:
+        """Skip, in the first walk of a source, what its `start` does not want. False: that cannot be recorded now, and until
+        it can be nothing of these files may be read."""
+        late, now_ns = [], time.time_ns()
+        for tail in self.catalog.tails.values():
+            if tail.state is None and tail.listed and self._starts.skips(tail.source, tail.mtime_ns, now_ns):
+                try:
+                    late += [tail] if self.catalog.begin_at_end(tail) else []
+                except OSError as error:
+                    self._unreadable(tail, error)
+        states = [tail.state for tail in late if tail.state is not None]
+        names = [*self._starts.started, *self._starts.pending]
+        try:
+            self._spool.record_files(SpoolHead(self._scope, states=states, tags=self.catalog.tags, known=True, started=names))
+        except StorageFull as error:
+            self.recorder.refused(error, time.monotonic())
+            self.catalog.forget(late)
+            self._due.clear()
+            self._next_walk_s = self.recorder.storage_retry_s
+            return False
+        self._ledger.add("start_skipped_bytes", skipped := sum(state.skipped for state in states))
+        text = "first start of %s: %d bytes of %d files that were there are skipped, as `start` says"
+        log.info(text, ", ".join(self._starts.pending), skipped, len(late))
+        self._starts.settled()
+        return True
 
     def _real_folders(self) -> set[str]:
         """Where links lead: changes are noticed there, not where the link is."""

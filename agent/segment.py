@@ -47,6 +47,8 @@ class SpoolHead(msgspec.Struct, array_like=True):
     """What was read up to ``offset`` is accounted for, although no record of it is there: it was given up, and told."""
     retention_days: int = 0
     """What the collector said last; 0: not known."""
+    started: list[str] = []
+    """Sources of which the files that were there at first have been seen to (`agent.starting`), with all states before it."""
 
 
 class Acked(msgspec.Struct, array_like=True, frozen=True):
@@ -76,7 +78,8 @@ _checkpoint_of = msgspec.msgpack.Decoder(Checkpoint).decode
 def head_records(head: SpoolHead) -> Iterator[bytes]:
     """The `FILES` records that begin a segment; several, so that none outgrows a record."""
     for at in range(0, max(len(head.states), 1), STATES_PER_RECORD):
-        part = msgspec.structs.replace(head, states=head.states[at : at + STATES_PER_RECORD], tags={} if at else head.tags)
+        states, last = head.states[at : at + STATES_PER_RECORD], at + STATES_PER_RECORD >= len(head.states)
+        part = msgspec.structs.replace(head, states=states, tags={} if at else head.tags, started=head.started if last else [])
         yield wire.encode_record(wire.Header(wire.FILES, "files"), compress(_encode(part)))
 
 
@@ -143,6 +146,7 @@ class Recovery:
         self.tenant_id = ""
         self.retention_days = 0
         self.tags: dict[str, int] = {}
+        self.started: set[str] = set()
         self.states: dict[str, FileState] = {}
         self.acked: Position | None = None
         self._first_segment: int | None = None
@@ -174,6 +178,7 @@ class Recovery:
         self.tenant_id = head.tenant_id or self.tenant_id
         self.retention_days = head.retention_days or self.retention_days
         self._raise_tags(head.tags)
+        self.started.update(head.started)
         for state in head.states:
             known = self.states.get(state.origin)
             replaced = self.states.pop(state.replaces, None)

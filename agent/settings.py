@@ -24,6 +24,9 @@ _EXPRESSION = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 _SECRET_ENDINGS = ("password", "token", "api_key")
 
+_DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(s|m|h|d|w)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
 MAX_VALUES = 1_000_000
 """In one file: thousands of tenants, each with keys and limits, are far below it."""
 
@@ -81,6 +84,12 @@ def checked(kind: type[msgspec.Struct], values: Mapping[str, Any], *, at: str) -
     faults: list[str] = []
     fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
     return {name: _value(fields[name], value, f"{at}.{name}", faults) for name, value in values.items()}, faults
+
+
+def duration_s(text: str) -> float | None:
+    """The seconds that a text such as ``90s``, ``15m``, ``24h``, ``7d`` or ``2w`` stands for; None for any other text."""
+    match = _DURATION.fullmatch(text.strip())
+    return float(match[1]) * _SECONDS[match[2]] if match else None
 
 
 def read_text(path: str | Path) -> str:

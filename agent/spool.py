@@ -462,6 +462,14 @@ class Spool:
                 self.append(record)
                 crash.point("note_files.half")
 
+    def record_files(self, head: SpoolHead) -> None:
+        """Append states that no record of data speaks of, synced (reader thread). Raises StorageFull, StorageFailed."""
+        for record in head_records(head):
+            self.append(record)
+            crash.point("start.recorded")
+        self.sync()
+        crash.point("start.synced")
+
     def _end(self) -> Position:
         with self._lock:
             return Position(self._last, self._sizes[self._last])

@@ -49,7 +49,8 @@ def snapshot(reader: Reader, spool: Spool, ledger: Ledger, scope: Scope, *, pid:
                 "size_bytes": tail.size,
                 "read_offset": offset,
                 "acked_offset": ledger.acked_to(state.origin) if state else None,
-                "unread_bytes": max(0, tail.size - offset),
+                "unread_bytes": tail.unread if state else tail.size,
+                "skipped_bytes": state.skipped if state else 0,
                 "state": "followed" if state else "undecided",
                 "error": tail.error or None,
             }

@@ -85,6 +85,10 @@ class Transport:
         limits = aiohttp.ClientTimeout(total=HEARTBEAT_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
         return await self._post(body, {}, limits)
 
+    async def get(self, path: str) -> Reply:
+        """Ask for something else than blocks. Raises NoReply."""
+        return await self._ask("GET", path, None, {}, self._limits)
+
     def works(self, endpoint: Endpoint) -> None:
         """It answered as a collector does."""
         if self._endpoints.works(endpoint):
@@ -114,18 +118,24 @@ class Transport:
             log.info("%s: the key was read again", self._settings.api_key_file)
 
     async def _post(self, body: bytes, headers: Mapping[str, str], limits: aiohttp.ClientTimeout) -> Reply:
+        return await self._ask("POST", wire.BLOCKS_PATH, body, {"Content-Type": wire.RUN_TYPE, **headers}, limits)
+
+    async def _ask(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], limits: aiohttp.ClientTimeout
+    ) -> Reply:
         assert self._session is not None, "within opened()"
         self.refresh()
         endpoint = self._endpoints.pick(time.monotonic())
-        said = {"X-API-Key": self.key, "Content-Type": wire.RUN_TYPE, **headers}
+        url = endpoint.url.removesuffix(wire.BLOCKS_PATH) + path
         try:
-            async with self._session.post(
-                endpoint.url,
+            async with self._session.request(
+                method,
+                url,
                 data=body,
-                headers=said,
+                headers={"X-API-Key": self.key, **headers},
                 allow_redirects=False,
                 timeout=limits,
-                proxy=proxy_for(endpoint.url, self._settings.proxy),
+                proxy=proxy_for(url, self._settings.proxy),
             ) as response:
                 return Reply(endpoint, response.status, response.headers, await _read(response))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

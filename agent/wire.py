@@ -68,6 +68,8 @@ MAX_MARKS = 4096
 RUN_TYPE = "application/vnd.pulsestream.records"
 ANSWER_TYPE = "application/vnd.pulsestream.outcomes+json"
 BLOCKS_PATH = "/api/v1/ingestion/blocks"
+RATE_LIMIT_PATH = "/api/v1/ingestion/rate-limit"
+"""What the tenant may send: JSON, of which the agent reads ``month.limit``."""
 REPLAY_HEADER = "X-PulseStream-Replay"
 """``1`` on a run whose records may have been received before (after a restart, after a lost answer)."""
 TENANT_HEADER = "X-PulseStream-Tenant"

@@ -37,7 +37,7 @@ class Reading:
         source = settings.pop("source", {})
         intervals = {"flush_interval_s": 0.02, "rescan_interval_s": 0.05, **settings}
         self.reader = Reader(
-            Config(sources=(Source("app", include, **source),), **intervals),
+            Config(sources=(Source(**{"name": "app", "include": include, **source}),), **intervals),
             self.spool,
             scope=SCOPE,
             agent="agent",

@@ -38,6 +38,7 @@ from agent import packing, wire
 from agent.codec import decompress
 
 TENANT = "tenant-of-the-sink"
+MONTH_LIMIT = 10_000
 REPOSITORY = Path(__file__).resolve().parents[2]
 _START_DEADLINE_S = 30.0
 
@@ -160,6 +161,9 @@ class Sink:
         self.rules = await request.json()
         return web.json_response({})
 
+    async def rate_limit(self, _: web.Request) -> web.Response:
+        return web.json_response({"tenant_id": TENANT, "month": {"limit": MONTH_LIMIT, "used": 0}})
+
     async def seen(self, _: web.Request) -> web.Response:
         return web.json_response(
             {
@@ -275,6 +279,7 @@ async def main() -> None:
     app.router.add_post(wire.BLOCKS_PATH, sink.blocks)
     app.router.add_post("/script", sink.set_script)
     app.router.add_post("/rules", sink.set_rules)
+    app.router.add_get(wire.RATE_LIMIT_PATH, sink.rate_limit)
     app.router.add_get("/seen", sink.seen)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from agent import config as configs
-from agent import wire
+from agent import settings, wire
 from agent.config import MIB, Config
 from agent.errors import ConfigError
 from agent.tail import shortened
@@ -72,6 +72,8 @@ def test_all_faults_of_a_file_are_named_at_once_with_place_and_mend() -> None:
         ("sources: [{name: a, include: [log/*.log]}]", "sources[0]: 'log/*.log' is not absolute; write the whole path"),
         ("sources: [{name: a, include: [/a], exclude: [b]}]", "sources[0]: 'b' is not absolute"),
         ("sources: [{name: a, include: [/a]}, {name: a, include: [/b]}]", "sources[1].name: 'a' is there twice"),
+        (MINIMAL + "start: since yesterday", "start: 'since yesterday' is no start; write beginning, end, or since and a"),
+        ("sources: [{name: a, include: [/a], start: later}]", "sources[0].start: 'later' is no start; write beginning, end"),
         (MINIMAL + "collector: {url: 'collector:8080'}", "collector.url: 'collector:8080' is no http(s) URL; write"),
         (MINIMAL + "collector: {url: 'http://me:secret@host'}", "collector.url: carries a user or password; use"),
         (MINIMAL + "collector: {urls: ['http://b', 'b:1']}", "collector.urls[1]: 'b:1' is no http(s) URL; write for instance"),
@@ -162,6 +164,14 @@ def test_requests_in_flight_fit_into_the_memory(max_memory_bytes: int, runs: int
 def test_one_request_is_in_flight_however_little_memory_there_is() -> None:
     text = MINIMAL + f"max_memory_bytes: {16 * MIB}\ncollector: {{run_bytes: {8 * MIB}}}"
     assert configs.runs_in_flight(parsed(text)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("1.5m", 90), ("24h", 86400), ("7d", 604800), ("2 w", 1209600), ("5", None), ("h", None), ("-1h", None)],
+)
+def test_a_duration_has_a_number_and_a_unit(text: str, seconds: float | None) -> None:
+    assert settings.duration_s(text) == seconds
 
 
 def test_the_example_configuration_is_valid() -> None:

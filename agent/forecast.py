@@ -1,0 +1,57 @@
+"""What ``check`` says would be shipped: of each file how much, and how long the tenant's quota lasts for it. An estimate.
+
+A file counts as known by its inode: a copy of one that was read shows as unread here, and is recognised by the agent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from agent import discover
+from agent.config import Config
+from agent.discover import Found
+from agent.identity import FileState
+from agent.segment import Recovery
+from agent.starting import Starts
+
+SAMPLE_FILES = 100
+SAMPLE_BYTES = 65536
+
+
+def survey(config: Config, kept: Recovery | None, now_ns: int) -> list[dict[str, Any]]:
+    """Every file that matches: its size, how much of it would be shipped, and why not all of it, if so."""
+    states = kept.states.values() if kept else ()
+    starts = Starts(config, set(kept.started) if kept else set(), states)
+    known: dict[int, FileState] = {}
+    for state in states:
+        if not state.finished and (state.inode not in known or known[state.inode].offset < state.offset):
+            known[state.inode] = state
+    globs = [discover.Globs(source.name, source.include, source.exclude) for source in config.sources]
+    return [_of(found, known.get(found.stat.st_ino), starts, now_ns) for found in discover.find(globs)]
+
+
+def _of(found: Found, state: FileState | None, starts: Starts, now_ns: int) -> dict[str, Any]:
+    size, ships, why = found.stat.st_size, found.stat.st_size, ""
+    if state is not None and state.offset <= size:
+        ships, why = size - state.offset, "read before" if state.offset else ""
+    elif starts.skips(found.source, found.stat.st_mtime_ns, now_ns):
+        ships, why = 0, "skipped, as start says"
+    path = os.fsencode(found.path).decode("utf-8", "backslashreplace")
+    return {"path": path, "source": found.source, "bytes": size, "ships_bytes": ships, "why": why}
+
+
+def events_in(files: Iterable[dict[str, Any]]) -> int:
+    """How many events these files hold that would be shipped, by the length of the lines at the front of some of them."""
+    shipped = [file for file in files if file["ships_bytes"]]
+    lines = looked = 0
+    for file in shipped[:: max(1, len(shipped) // SAMPLE_FILES)]:
+        try:
+            with open(file["path"], "rb") as opened:
+                text = opened.read(SAMPLE_BYTES)
+        except (OSError, ValueError):
+            continue
+        lines += text.count(b"\n")
+        looked += text.rfind(b"\n") + 1
+    return sum(file["ships_bytes"] for file in shipped) * lines // looked if looked else 0
