@@ -95,6 +95,9 @@ class AgentProcess:
         self._process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
+    def is_running(self) -> bool:
+        return not self._gone()
+
     def signal(self, number: int) -> None:
         assert self._process is not None
         self._process.send_signal(number)

@@ -1,0 +1,168 @@
+"""The agent beside an app in one pod: it ends after the app's last words, in time, and writes nothing but its state."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.service import last_look_s
+from tests.support.agent import REPOSITORY, AgentProcess, App, arrived, exactly_once
+from tests.support.sink import SinkProcess
+from tests.support.wait import until
+
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+def test_what_an_app_writes_while_it_is_dying_arrives(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+    agent.configure(shutdown_quiet_s=1.5, sources=[{"name": "app", "include": [f"{logs}/*.log*"]}])
+    app = App(logs / "app.log")
+    agent.start()
+    arrived(sink, app.write(3), told=agent)
+    agent.signal(signal.SIGTERM)
+    agent.logged("stopping: reading to the end")
+    for number in range(3):
+        arrived(sink, app.write(2), told=agent)
+        app.rename(logs / f"app.log.{number}")
+    arrived(sink, app.write(2), told=agent)
+    late = App(logs / "late.log", "late")
+    late.write(2)
+    assert agent.wait() == 0
+    exactly_once(sink.seen(), [*app.lines, *late.lines])
+    assert "everything that was read is acknowledged" in agent.log()
+
+
+def test_the_last_event_of_several_lines_does_not_wait_for_more(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+    agent.configure(
+        shutdown_quiet_s=0.2,
+        sources=[{"name": "app", "include": [f"{logs}/*.log"], "multiline": {"start": "^E", "timeout_s": 60}}],
+    )
+    app = App(logs / "app.log")
+    agent.start()
+    app.append("E one\n  more\nE two\n  more\n")
+    arrived(sink, ["E one\n  more"], told=agent)
+    assert agent.stop() == 0
+    exactly_once(sink.seen(), ["E one\n  more", "E two\n  more"])
+
+
+def test_an_app_that_never_stops_writing_does_not_hold_up_the_end(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+    """The collector hangs, too: all the time that there is is used, and no more."""
+    agent.configure(shutdown_timeout_s=2, shutdown_quiet_s=60)
+    app = App(logs / "app.log")
+    agent.start()
+    sink.rules({"contains": "", "hang": True})
+    agent.signal(signal.SIGTERM)
+    while agent.is_running():
+        app.write(1)
+    assert agent.wait() == 0
+    assert "stopped with events that are not acknowledged yet" in agent.log() or "takes longer than it may" in agent.log()
+    sink.rules()
+    agent.start()
+    exactly_once(arrived(sink, app.lines, told=agent), app.lines)
+
+
+def test_a_second_signal_ends_the_waiting(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+    agent.configure(shutdown_timeout_s=3600, shutdown_quiet_s=1800)
+    sink.stop()
+    App(logs / "app.log").write(3)
+    agent.start()
+    until(lambda: agent.status()["counts"].get("read_events") == 3, "it is read")
+    agent.signal(signal.SIGTERM)
+    agent.logged("stopping: reading to the end")
+    assert agent.stop() == 0
+
+
+HANGS = """
+import asyncio, sys, threading
+from agent import config, logs, service
+from agent.reader import Reader
+from agent.reload import Settings
+logs.start("info", "text")
+Reader.run = lambda self: threading.Event().wait()
+async def main():
+    await service.run(Settings(config.load(sys.argv[1])))
+asyncio.run(main())
+"""
+
+
+def test_whatever_hangs_the_process_ends_in_time(agent: AgentProcess) -> None:
+    agent.configure(shutdown_timeout_s=0.5)
+    with agent.config.with_name("log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-c", HANGS, str(agent.config)], cwd=REPOSITORY, stderr=log)
+    until(agent.status, "it answers", told=agent.config.with_name("log").read_text)
+    process.terminate()
+    assert process.wait(40) == 0
+    assert "the end takes longer than it may" in agent.config.with_name("log").read_text()
+
+
+@pytest.mark.parametrize(("timeout_s", "reading_s"), [(20.0, 15.0), (60.0, 55.0), (4.0, 2.0)])
+def test_acks_get_what_they_need_of_the_time_for_an_end(timeout_s: float, reading_s: float) -> None:
+    assert last_look_s(timeout_s) == reading_s
+
+
+@pytest.fixture
+def pod() -> Iterator[Path]:
+    """A folder that every user can reach, with ``state`` of nobody and ``logs`` of root. Skips where there is no such user."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount, and become somebody else")
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    try:
+        command = [*NOBODY, sys.executable, "-c", "import agent"]
+        tried = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        if tried.returncode:
+            pytest.skip(f"another user cannot start this Python, or read this folder: {tried.stderr.strip()[-200:]}")
+        (folder / "logs").mkdir()
+        (folder / "state").mkdir()
+        os.chown(folder / "state", 65534, 65534)
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def read_only_root(pod: Path, *, state: str) -> tuple[str, ...]:
+    """In front of a command: every file system is read-only but for the state folder, which is as ``state`` says."""
+    script = (
+        f"mount --make-rprivate / && mount --bind {pod}/state {pod}/state && "
+        "for at in / /tmp /var/tmp /dev/shm /run; do ! mountpoint -q $at || mount -o remount,bind,ro $at || exit 99; done && "
+        f'mount -o remount,bind,{state} {pod}/state && exec "$@"'
+    )
+    return ("unshare", "--mount", "sh", "-c", script, "sh", *NOBODY)
+
+
+def test_as_another_user_on_a_read_only_root_it_needs_nothing_but_its_state(pod: Path, sink: SinkProcess) -> None:
+    app = App(pod / "logs" / "app.log")
+    agent = AgentProcess(pod / "config", url=sink.url, include=[app.path], state_dir=str(pod / "state"))
+    agent.config.chmod(0o644)
+    agent.state = pod / "state"
+    app.write(3)
+    _launched(agent, *read_only_root(pod, state="rw"))
+    exactly_once(arrived(sink, app.lines, told=agent), app.lines)
+    assert agent.stop() == 0
+    assert [line for line in agent.log().splitlines() if " INFO " not in line] == []
+
+
+@pytest.mark.parametrize(("state", "reason"), [("ro", "Read-only file system"), ("rw", "Permission denied")])
+def test_a_state_folder_that_cannot_be_written_is_named(pod: Path, sink: SinkProcess, state: str, reason: str) -> None:
+    os.chown(pod / "state", 0, 0)
+    agent = AgentProcess(pod / "config", url=sink.url, include=[pod / "logs" / "*.log"], state_dir=str(pod / "state"))
+    agent.config.chmod(0o644)
+    if state == "ro":
+        os.chown(pod / "state", 65534, 65534)
+    agent.launch(*read_only_root(pod, state=state))
+    assert agent.wait() == 1, agent.log()
+    assert f"{pod / 'state'}: {reason}; state_dir must be a folder that the agent can write to" in agent.log()
+
+
+def _launched(agent: AgentProcess, *before: str) -> None:
+    agent.launch(*before)
+    until(lambda: agent.status() or not agent.is_running(), "it answers", told=agent.log)
+    if "cannot" in agent.log() and "remount" in agent.log():
+        pytest.skip(f"nothing can be mounted here: {agent.log()}")
