@@ -112,13 +112,15 @@ def _check(options: argparse.Namespace) -> int:
     config = configs.load(options.config)
     state = status.kept_state(Path(config.state_dir))
     found_scope = scope.resolve(state.recovery.scope if state else "", config.scope, os.environ)
-    files, warnings, problems = _survey(config, state)
+    said = asyncio.run(probe.allowances(config.collector)) if options.collector else []
+    month = max((one.events_per_month for one in said), default=0)
+    days = max((one.retention_days for one in said), default=0)
+    files, warnings, problems = _survey(config, state, retention_days=days)
     if not config.collector.api_key:
         problems.append("collector.api_key is empty: the collector will refuse everything; set api_key_file")
     asked = asyncio.run(probe.probe(config.collector, state.recovery.tenant_id if state else "")) if options.collector else []
     problems += [problem for _, problem in asked if problem]
     events = forecast.events_in(files)
-    month = next(filter(None, asyncio.run(probe.allowances(config.collector))), None) if options.collector else None
     answer = {
         "config": options.config,
         "scope": found_scope.value,
@@ -130,7 +132,7 @@ def _check(options: argparse.Namespace) -> int:
         "ships_files": sum(bool(file["ships_bytes"]) for file in files),
         "ships_bytes": sum(file["ships_bytes"] for file in files),
         "ships_events": events,
-        "quota_events_per_month": month,
+        "quota_events_per_month": month or None,
         "quota_months": round(events / month, 2) if month else None,
     }
     if options.json:
@@ -151,9 +153,9 @@ def _check(options: argparse.Namespace) -> int:
     return FAILED if problems else OK
 
 
-def _survey(config: Config, state: Spool | None) -> tuple[list[dict[str, Any]], list[str], list[str]]:
+def _survey(config: Config, state: Spool | None, *, retention_days: int) -> tuple[list[dict[str, Any]], list[str], list[str]]:
     """The files that match, what may be as it should, and what stands in the way of reading them."""
-    files = forecast.survey(config, state.recovery if state else None, time.time_ns())
+    files = forecast.survey(config, state.recovery if state else None, time.time_ns(), retention_days=retention_days)
     warnings, problems = [], []
     for path, _, _ in discover.find(_globs(config)):
         if not os.access(path, os.R_OK):

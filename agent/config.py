@@ -27,6 +27,7 @@ MEMORY_PER_RUN = 6
 """A run in flight takes its bytes, the request body, and the answer with some room to spare."""
 
 BEGINNING, END, SINCE = "beginning", "end", "since "
+RETENTION, NEVER = "retention", "never"
 
 MIN_KEY_CHARS = 16
 """Of a key for hashes: a shorter one can be guessed."""
@@ -112,6 +113,8 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_line_bytes: Annotated[int, msgspec.Meta(ge=1024, le=MIB)] = MIB
     start: str = ""
     """As `Config.start`, for this source; empty: as there."""
+    ignore_older: str = RETENTION
+    """Files that nobody wrote to for longer are not opened: a duration, `RETENTION`, or `NEVER`."""
 
 
 class SpoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -204,7 +207,7 @@ def _rules(config: Config) -> Iterator[str]:
         for pattern in (*source.include, *source.exclude):
             if not pattern.startswith("/"):
                 yield f"sources[{n}]: {pattern!r} is not absolute; write the whole path, the agent's own folder may change"
-        for fault in (*_start_faults("start", source.start or BEGINNING), *_shape_rules(source)):
+        for fault in (*_start_faults("start", source.start or BEGINNING), *_older_faults(source), *_shape_rules(source)):
             yield f"sources[{n}].{fault}"
     yield from _start_faults("start", config.start)
     yield from _refused_texts(config)
@@ -248,6 +251,11 @@ def since_s(start: str) -> float | None:
 def _start_faults(place: str, start: str) -> Iterator[str]:
     if start not in (BEGINNING, END) and since_s(start) is None:
         yield f"{place}: {start!r} is no start; write beginning, end, or since and a duration, for instance: since 24h"
+
+
+def _older_faults(source: Source) -> Iterator[str]:
+    if source.ignore_older not in (RETENTION, NEVER) and not settings.duration_s(source.ignore_older):
+        yield f"ignore_older: {source.ignore_older!r} is no age; write retention, never, or a duration, for instance 30d"
 
 
 def _refused_texts(config: Config) -> Iterator[str]:

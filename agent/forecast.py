@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from agent import discover
+from agent.aging import Ages
 from agent.config import Config
 from agent.discover import Found
 from agent.identity import FileState
@@ -20,24 +21,30 @@ SAMPLE_FILES = 100
 SAMPLE_BYTES = 65536
 
 
-def survey(config: Config, kept: Recovery | None, now_ns: int) -> list[dict[str, Any]]:
-    """Every file that matches: its size, how much of it would be shipped, and why not all of it, if so."""
+def survey(config: Config, kept: Recovery | None, now_ns: int, *, retention_days: int = 0) -> list[dict[str, Any]]:
+    """Every file that matches: its size, how much of it would be shipped, and why not all of it, if so.
+
+    ``retention_days``: what a collector says now; 0: nothing, what was said last counts.
+    """
     states = kept.states.values() if kept else ()
     starts = Starts(config, set(kept.started) if kept else set(), states)
     known: dict[int, FileState] = {}
     for state in states:
         if not state.finished and (state.inode not in known or known[state.inode].offset < state.offset):
             known[state.inode] = state
+    ages, days = Ages(config), retention_days or (kept.retention_days if kept else 0)
     globs = [discover.Globs(source.name, source.include, source.exclude) for source in config.sources]
-    return [_of(found, known.get(found.stat.st_ino), starts, now_ns) for found in discover.find(globs)]
+    return [_of(found, known.get(found.stat.st_ino), starts, ages, days, now_ns) for found in discover.find(globs)]
 
 
-def _of(found: Found, state: FileState | None, starts: Starts, now_ns: int) -> dict[str, Any]:
+def _of(found: Found, state: FileState | None, starts: Starts, ages: Ages, retention_days: int, now_ns: int) -> dict[str, Any]:
     size, ships, why = found.stat.st_size, found.stat.st_size, ""
     if state is not None and state.offset <= size:
         ships, why = size - state.offset, "read before" if state.offset else ""
     elif starts.skips(found.source, found.stat.st_mtime_ns, now_ns):
         ships, why = 0, "skipped, as start says"
+    elif found.source not in starts.pending and ages.is_old(found, retention_days, now_ns):
+        ships, why = 0, "too old, as ignore_older says"
     path = os.fsencode(found.path).decode("utf-8", "backslashreplace")
     return {"path": path, "source": found.source, "bytes": size, "ships_bytes": ships, "why": why}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from agent import retry, wire
@@ -31,8 +33,15 @@ async def probe(settings: Collector, tenant_id: str) -> list[tuple[str, str]]:
     return found
 
 
-async def allowances(settings: Collector) -> list[int | None]:
-    """How many events a month each collector says that the tenant may send; None: without limit, or it does not say."""
+class Allowance(NamedTuple):
+    """What a collector says of the tenant; 0: no limit, or it does not say."""
+
+    events_per_month: int
+    retention_days: int
+
+
+async def allowances(settings: Collector) -> list[Allowance]:
+    """Of each collector."""
     found = []
     for url in (settings.url, *settings.urls):
         transport = Transport(msgspec.structs.replace(settings, url=url, urls=()), connections=1)
@@ -42,7 +51,7 @@ async def allowances(settings: Collector) -> list[int | None]:
                 said = msgspec.json.decode(reply.body, type=_Allowance) if reply.status == 200 else _Allowance()
             except (NoReply, msgspec.DecodeError):
                 said = _Allowance()
-        found.append(said.month.limit)
+        found.append(Allowance(said.month.limit or 0, said.limits.retention_days))
     return found
 
 
@@ -50,8 +59,13 @@ class _Month(msgspec.Struct, frozen=True):
     limit: int | None = None
 
 
+class _Limits(msgspec.Struct, frozen=True):
+    retention_days: int = 0
+
+
 class _Allowance(msgspec.Struct, frozen=True):
     month: _Month = _Month()
+    limits: _Limits = _Limits()
 
 
 def _reason(decision: retry.Decision) -> str:

@@ -23,10 +23,12 @@ import time
 from collections.abc import Callable
 
 from agent import crash, discover
+from agent.aging import DAY_S, WAIT_S, Ages
 from agent.blocks import BLOCK_BYTES
 from agent.catalog import Catalog
 from agent.config import Config
 from agent.contents import Lost, Origins
+from agent.discover import Found
 from agent.errors import StorageFailed, StorageFull
 from agent.holding import Held
 from agent.ledger import Ledger
@@ -89,6 +91,9 @@ class Reader:
         if left := self.catalog.left():
             log.info("%d files are of no source any more; they stay where they are, %d bytes of them unread",
                      len(left), sum(max(0, state.size - state.offset) for state in left))  # fmt: skip
+        self.ages = Ages(config)
+        self._ages_said: dict[str, tuple[int, int]] = {}
+        self._wait_until_s = time.monotonic() + WAIT_S
         self._starts = Starts(config, recovery.started, recovery.states.values())
         self._stop = threading.Event()
         self.recorder = Recorder(
@@ -141,7 +146,7 @@ class Reader:
 
     def unread_bytes(self) -> int:
         """What the files hold beyond their offsets, as last seen."""
-        return sum(tail.unread for tail in list(self.catalog.tails.values()))
+        return sum(tail.unread for tail in list(self.catalog.tails.values())) + self.ages.waiting_bytes
 
     def run(self) -> None:
         """Until `stop`. Raises StorageFailed when the spool has to be opened anew."""
@@ -162,7 +167,8 @@ class Reader:
 
     def _round(self) -> None:
         now_s = time.monotonic()
-        if (self._walk_wanted and now_s >= self._walk_after_s) or now_s >= self._next_walk_s:
+        decided = self.ages.waiting_bytes and (self._ledger.retention_days or now_s >= self._wait_until_s)
+        if (self._walk_wanted and now_s >= self._walk_after_s) or now_s >= self._next_walk_s or decided:
             self._walk(now_s)
         self._read_due()
         self._note_acks()
@@ -220,7 +226,7 @@ class Reader:
         """Look at every file that matches, and settle which content is where."""
         self._walk_wanted = False
         moved = self._watcher.watch(discover.folders(self._globs) | self._real_folders())
-        for tail in self.catalog.update(list(discover.find(self._globs)), now_s):
+        for tail in self.catalog.update(self._young(list(discover.find(self._globs)), now_s), now_s):
             self._due[tail.inode] = tail
         if moved:
             self._due.update(self.catalog.tails)
@@ -246,6 +252,29 @@ class Reader:
         self._next_walk_s = done_s + self._config.rescan_interval_s
         if self._watcher.blind:
             self._next_walk_s = max(done_s + self._config.flush_interval_s, self._walk_after_s)
+
+    def _young(self, found: list[Found], now_s: float) -> list[Found]:
+        """All but the files that are too old to be opened."""
+        inodes: set[int] = set()
+
+        def is_known(one: Found) -> bool:
+            if not inodes:
+                inodes.update(state.inode for state in self.catalog.states.values())
+                inodes.add(-1)
+            tail = (one.stat.st_dev, one.stat.st_ino) in self.catalog.tails
+            return tail or one.stat.st_ino in inodes or one.source in self._starts.pending
+
+        days, waits = self._ledger.retention_days, now_s < self._wait_until_s
+        kept = self.ages.wanted(found, is_known, retention_days=days, now_ns=time.time_ns(), waits=waits)
+        for source, (files, size) in self.ages.ignored.items():
+            if files > self._ages_said.get(source, (0, 0))[0]:
+                limit_d = (self.ages.limit_s(source, days) or 0.0) / DAY_S
+                text = (
+                    "source %s: %d files (%d bytes) to which nobody wrote for %g days are not opened (ignore_older); written "
+                )
+                log.info(text + "to again, they are read", source, files, size, limit_d)
+                self._ages_said[source] = files, size
+        return kept
 
     def _begin_late(self) -> bool:
         """Skip, in the first walk of a source, what its `start` does not want. False: that cannot be recorded now, and until

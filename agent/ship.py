@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from random import Random
 
+import msgspec
+
 from agent import crash, retry, suspects, wire
 from agent.codec import ZstdError
 from agent.config import Collector
@@ -36,6 +38,7 @@ from agent.suspects import Apart, Parcel, Suspects, Verdict, Wait
 from agent.transport import NoReply, Transport
 
 log = logging.getLogger("agent.ship")
+_decode_answer = msgspec.json.Decoder(wire.Answer).decode
 
 MAX_RUN_RAW_BYTES = 7 << 19
 """What one request may be when inflated: a fraction of what a collector lets one tenant keep waiting."""
@@ -238,6 +241,10 @@ class Shipper:
         reply = await self._transport.post_heartbeat(run)
         if reply.status != 200:
             log.debug("a heartbeat was answered HTTP %d", reply.status)
+            return
+        answer = wire.decoded(_decode_answer, reply.body)
+        if answer.tenant_id == (self._ledger.tenant_id or answer.tenant_id):
+            self._ledger.keeps(answer.retention_days)
 
     def _settle(self, entries: tuple[Entry, ...], answer: wire.Answer) -> str:
         """Keep what was refused, then let go of the run. Returns why that was not possible, if it was not."""

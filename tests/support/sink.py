@@ -102,10 +102,12 @@ class Sink:
         beat = wire.decode_heartbeat(decompress(records[0].payload, header.raw_bytes))
         self.heartbeats.append({"agent": header.agent, "scope": header.scope, **msgspec.structs.asdict(beat)})
         self.heartbeats[-1]["files"] = [msgspec.structs.asdict(file) for file in beat.files]
+        days = 0
         for rule in self.rules:
             if "heartbeats" in rule:
                 return web.Response(status=rule["heartbeats"])
-        answer = wire.Answer(TENANT, (wire.RecordOutcome(header.record_id, wire.ACCEPTED),))
+            days = rule.get("retention_days", days)
+        answer = wire.Answer(TENANT, (wire.RecordOutcome(header.record_id, wire.ACCEPTED),), days)
         return web.Response(body=msgspec.json.encode(answer), content_type=wire.ANSWER_TYPE)
 
     def rule_for(self, records: list[wire.Record]) -> dict[str, Any]:
@@ -162,7 +164,7 @@ class Sink:
         return web.json_response({})
 
     async def rate_limit(self, _: web.Request) -> web.Response:
-        return web.json_response({"tenant_id": TENANT, "month": {"limit": MONTH_LIMIT, "used": 0}})
+        return web.json_response({"tenant_id": TENANT, "month": {"limit": MONTH_LIMIT}, "limits": {"retention_days": 30}})
 
     async def seen(self, _: web.Request) -> web.Response:
         return web.json_response(
