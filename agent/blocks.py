@@ -1,8 +1,8 @@
 """Bytes of a file -> blocks of whole lines. Pure, and never a loop over lines.
 
 Promises:
-- Where a block ends depends on reading pace, which events there are does not: lines are cut at newlines and, when longer
-  than `MAX_LINE_BYTES`, at fixed distances from their start. So IDs do not depend on how the bytes were read.
+- Where a block ends depends on reading pace, which events there are does not: lines are cut at newlines. So IDs do not depend
+  on how the bytes were read. A line longer than `MAX_LINE_BYTES` is no block: see `agent.longline`.
 - No block straddles `BODY_AT`: its events are all named by the head or all by the body.
 - A line without its newline stays where it is, unless the caller says that the file is final.
 """
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from agent.identity import BODY_AT
 
 MAX_LINE_BYTES = 1 << 20
-"""Newline not counted. Part of how events are named, hence no setting: a longer line becomes several events."""
+"""Newline not counted. Part of how events are named, hence no setting: a longer line is cut."""
 BLOCK_BYTES = MAX_LINE_BYTES + 1
 """What is read at once: enough to see whether the longest line ends there."""
 
@@ -36,7 +36,8 @@ def cut_block(buf: bytes | bytearray, start: int, end: int, offset: int, *, fina
         final: nothing will be appended any more: a last line without newline counts.
 
     Returns:
-        None when no line is complete yet. Any byte string is valid input; nothing is raised for content.
+        None when no line is complete yet, or the first one is too long (`is_too_long`). Any byte string is valid input;
+        nothing is raised for content.
     """
     limit = end
     if offset < BODY_AT:
@@ -46,8 +47,11 @@ def cut_block(buf: bytes | bytearray, start: int, end: int, offset: int, *, fina
     newline = buf.rfind(b"\n", start, limit)
     if newline >= 0:
         return Cut(newline + 1 - start, buf.count(b"\n", start, newline + 1))
-    if end - start > MAX_LINE_BYTES:
-        return Cut(MAX_LINE_BYTES, 1, partial=True)
-    if final and end > start:
+    if final and 0 < end - start <= MAX_LINE_BYTES:
         return Cut(end - start, 1, partial=True)
     return None
+
+
+def is_too_long(length: int) -> bool:
+    """Whether so many bytes of which `cut_block` makes no block begin a line that never fits into one."""
+    return length > MAX_LINE_BYTES

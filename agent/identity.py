@@ -51,6 +51,7 @@ SETTLE_S = 10.0
 """How long two files that look alike in less than `BODY_AT` bytes are watched before they count as two."""
 
 Holds = Callable[[int, int], bool]
+Mark = Callable[[int], tuple[int, int]]
 """Whether the mark ``(position, crc)`` holds in the file under question."""
 
 
@@ -155,20 +156,27 @@ def power_marks(low: int, high: int) -> Iterator[int]:
         position <<= 1
 
 
-def advance(state: FileState, window: memoryview, window_at: int, to: int) -> None:
+def advance(state: FileState, window: memoryview, window_at: int, to: int, mark: Mark | None = None) -> None:
     """Move ``state`` to offset ``to`` and note the marks on the way.
 
     Args:
         window: bytes of the file from offset ``window_at``, which is 0 or at least `MARK_BYTES` before the old offset.
-        to: new offset, inside the window.
+        to: new offset, inside the window unless there is ``mark``.
+        mark: takes the mark at a position from the file itself.
     """
+
+    def crc_at(position: int) -> int:
+        if mark is not None and position > window_at + len(window):
+            return mark(position)[1]
+        return crc_before(window, position - window_at)
+
     for position in power_marks(state.offset, to):
-        state.marks[position] = crc_before(window, position - window_at)
+        state.marks[position] = crc_at(position)
     if state.offset < BODY_AT:
         state.ladder = state.ladder[: state.offset // RUNG_BYTES * 4]  # what was seen beyond may have changed since
         state.ladder += _rungs(window, len(state.ladder) // 4 + 1, to)
     state.offset = to
-    state.recent.append((to, crc_before(window, to - window_at)))
+    state.recent.append((to, crc_at(to)))
     del state.recent[:-RECENT_MARKS]
 
 

@@ -11,8 +11,6 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
 
-from agent.blocks import MAX_LINE_BYTES
-
 Places = list[tuple[int, int]]
 
 
@@ -188,15 +186,15 @@ def places(lengths: Sequence[int]) -> list[int]:
     return found
 
 
-def physical(encoding: str, block: bytes, offset: int, *, final: bool, full: bool, front: bytes) -> Lines | None:
+def physical(encoding: str, block: bytes, offset: int, *, final: bool, front: bytes) -> Lines | None:
     """The complete lines at the front of ``block``, as UTF-8 where they are not; None where there is none.
 
     Args:
-        full: more bytes of the same line cannot be had.
+        final: what comes behind the last newline is a complete line, too.
         front: the file's first two bytes, for ``utf-16``.
     """
     wide = wide_encoding(encoding, front)
-    newline = "\n".encode(wide) if wide else b"\n"
+    newline = newline_of(encoding, front)
     # A file cut back is read again from behind a byte 10: the other half of a wide newline may be still to come.
     skip = len(newline) - 1 if wide and offset % len(newline) else 0
     last = block.rfind(newline, skip)
@@ -204,10 +202,8 @@ def physical(encoding: str, block: bytes, offset: int, *, final: bool, full: boo
         last = block.rfind(newline, skip, last + len(newline) - 1)
     end = last + len(newline) if last >= 0 else 0
     partial = False
-    if final and end < len(block) and not (full and not end):
+    if final and end < len(block):
         end, partial = len(block), True
-    elif not end and full:
-        end, partial = MAX_LINE_BYTES, True
     if not end:
         return None
     data = block[skip : end if partial else end - len(newline)]
@@ -233,6 +229,11 @@ def wide_encoding(encoding: str, front: bytes) -> str:
     if encoding == "utf-16":
         return "utf-16-be" if front[:2] == b"\xfe\xff" else "utf-16-le"
     return encoding if encoding.startswith("utf-16") else ""
+
+
+def newline_of(encoding: str, front: bytes) -> bytes:
+    wide = wide_encoding(encoding, front)
+    return "\n".encode(wide) if wide else b"\n"
 
 
 def _wide(data: bytes, encoding: str, end: int, skip: int, *, partial: bool, first: bool) -> Lines:

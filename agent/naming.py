@@ -10,9 +10,11 @@ from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from agent import gaps, identity, packing, shape, wire
-from agent.blocks import BLOCK_BYTES, cut_block
+from agent import gaps, identity, longline, packing, shape, wire
+from agent.blocks import BLOCK_BYTES, cut_block, is_too_long
 from agent.identity import BODY_AT, FileState
+from agent.lines import newline_of
+from agent.packing import Shaped
 from agent.tail import FRONT_BYTES
 
 
@@ -79,7 +81,7 @@ class NamedFile:
         offset, buf, more = _read(self._file, at)
         cut = cut_block(buf, 0, len(buf), offset, final=self._final) or cut_block(buf, 0, len(buf), offset, final=more)
         if cut is None:
-            return None
+            return self._too_long(shape.Plan(), offset, buf)
         header = wire.Header(
             wire.DATA,
             "",
@@ -96,7 +98,24 @@ class NamedFile:
         shaped = shape.apply(plan, buf, offset, final=self._final and len(buf) < BLOCK_BYTES, front=front)
         shaped = shaped or (shape.apply(plan, buf, offset, final=True, front=front) if more else None)
         if shaped is None:
+            return self._too_long(plan, offset, buf, front)
+        return self._as_block(shaped, offset)
+
+    def _too_long(self, plan: shape.Plan, offset: int, buf: bytes, front: bytes = b"") -> Block | None:
+        """The event of a line that is longer than a block."""
+        if not is_too_long(len(buf)):
             return None
+        fd, size = self._file.fileno(), self.size
+        newline = newline_of(plan.encoding, front)
+        _, end = longline.search(fd, offset, offset, size, newline, limit=size)
+        if end is None and self._final:
+            end = longline.End(size - offset, size, True)
+        if end is None:
+            return None
+        buf += os.pread(fd, shape.MARGIN_BYTES, offset + len(buf))
+        return self._as_block(shape.over_long(plan, buf, offset, end.length, end.to, partial=end.partial, front=front), offset)
+
+    def _as_block(self, shaped: Shaped, offset: int) -> Block:
         plain = wire.Header(wire.DATA, "", file_id=self._id_at(offset), base_offset=offset, flags=wire.PARTIAL * shaped.partial)
         return Block(shaped.header(plain), shaped.payload, offset, offset + shaped.length)
 

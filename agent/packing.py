@@ -27,6 +27,10 @@ class Shaped(msgspec.Struct):
     reproducible: bool
     sections: dict[str, Any] | None
     """Fields of a `wire.ShapedHeader`; None: the payload is lines as they lie in the file."""
+    cut_events: int = 0
+    """How many were too long."""
+    cut_bytes: int = 0
+    """What is missing of these."""
 
     def header(self, plain: wire.Header) -> wire.Header:
         """The header for these events, from one that has all that is not about them."""

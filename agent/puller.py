@@ -11,11 +11,13 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-from agent import gaps, identity, shape
-from agent.blocks import BLOCK_BYTES, Cut, cut_block
+from agent import gaps, identity, longline, shape, wire
+from agent.blocks import BLOCK_BYTES, Cut, cut_block, is_too_long
 from agent.catalog import Catalog
 from agent.config import Config
+from agent.contents import Lost
 from agent.identity import BODY_AT, MARK_BYTES, FileState
+from agent.lines import newline_of
 from agent.packing import Shaped
 from agent.recorder import Recorder
 from agent.tail import Gap, Tail
@@ -72,7 +74,8 @@ class Puller:
                 return Pulled.CHANGED
         if size == state.offset:
             return Pulled.DONE
-        urgent = final or self._stopping() or (size - state.offset >= BLOCK_BYTES and not tail.ends_blank)
+        waits = tail.ends_blank or longline.is_waiting(tail, state, size)
+        urgent = final or self._stopping() or (size - state.offset >= BLOCK_BYTES and not waits)
         if not urgent and now_s < tail.read_s + self._flush_interval_s:
             self._catalog.see(tail)
             return Pulled.WAITS
@@ -93,6 +96,11 @@ class Puller:
         return timeout_s > 0 and now_s - tail.grew_s >= timeout_s
 
     def _take(self, tail: Tail, state: FileState, size: int, now_s: float, *, final: bool) -> Pulled:
+        ended = None
+        if longline.is_begun(tail, state):
+            ended = self._end_of_line(tail, state, state.offset, size, final=final)
+            if ended is None:
+                return self._waits_for_end(tail, state, size, now_s)
         begin, window = state.offset, self._read(tail, state.offset)
         if not self._goes_on(tail, state, window):
             self._catalog.check(tail)
@@ -112,6 +120,11 @@ class Puller:
             if isinstance(behind, Pulled):
                 return behind
             cut, shaped = self._cut(tail, begin, window, stop, now_s, final=True)
+        if cut is None and stop == window.end and is_too_long(window.end - window.start):
+            ended = ended or self._end_of_line(tail, state, begin, size, final=final)
+            if ended is None:
+                return self._waits_for_end(tail, state, size, now_s)
+            return self._take_long(tail, state, begin, window, ended, now_s)
         if cut is None and final and begin == size > state.offset:
             cut = Cut(0, 0)  # nothing but NULs was left of it
         if cut is None:
@@ -122,6 +135,43 @@ class Puller:
         tail.read_s = now_s
         tail.grew_s = now_s
         return Pulled.TAKEN
+
+    def _end_of_line(self, tail: Tail, state: FileState, begin: int, size: int, *, final: bool) -> longline.End | None:
+        plan = self._plans[tail.source]
+        newline = b"\n" if plan is None else newline_of(plan.encoding, self._front(tail))
+        return longline.look(tail, state, begin, newline, size, final=final)
+
+    def _waits_for_end(self, tail: Tail, state: FileState, size: int, now_s: float) -> Pulled:
+        if not longline.is_waiting(tail, state, size):
+            return Pulled.TAKEN  # the next part is looked through in turn with other files
+        tail.read_s = now_s
+        return Pulled.DONE
+
+    def _take_long(
+        self, tail: Tail, state: FileState, begin: int, window: _Window, ended: longline.End, now_s: float
+    ) -> Pulled:
+        plan = self._plans[tail.source] or shape.Plan()
+        block = bytes(memoryview(self._buffer)[window.start : window.end])
+        block += os.pread(tail.open(), shape.MARGIN_BYTES, window.at + window.end)
+        shaped = shape.over_long(plan, block, begin, ended.length, ended.to, partial=ended.partial, front=self._front(tail))
+        if shaped.cut_bytes:
+            kept = ended.length - shaped.cut_bytes
+            lost = Lost(state, wire.OVER_LONG, shaped.cut_bytes, begin + kept, exact=True)
+            self._recorder.lose([lost], self._catalog.told)
+            if self._recorder.losses:
+                return Pulled.WAITS  # the spool has no room even for that
+        self._recorder.append(
+            tail, state, memoryview(self._buffer)[: window.end], window.at, begin, shaped.events,
+            partial=ended.partial, shaped=shaped, to=ended.to,
+        )  # fmt: skip
+        tail.read_s = now_s
+        tail.grew_s = now_s
+        return Pulled.TAKEN
+
+    def _front(self, tail: Tail) -> bytes:
+        """The file's first two bytes, where they say how to read it."""
+        plan = self._plans[tail.source]
+        return tail.front(2) if plan is not None and plan.needs_front else b""
 
     def _read(self, tail: Tail, begin: int) -> _Window:
         """Fill the buffer with a block from ``begin`` on, and with what is in front of it."""
@@ -169,8 +219,7 @@ class Puller:
         plan = self._plans[tail.source]
         if plan is None:
             return cut_block(self._buffer, window.start, stop, begin, final=final), None
-        front = tail.front(2) if plan.needs_front else b""
         flush = window.at + stop == tail.size and self.is_ended(tail, now_s)
         block = bytes(memoryview(self._buffer)[window.start : stop])
-        shaped = shape.apply(plan, block, begin, final=final, flush=flush, front=front)
+        shaped = shape.apply(plan, block, begin, final=final, flush=flush, front=self._front(tail))
         return (None if shaped is None else Cut(shaped.length, shaped.events, shaped.partial)), shaped

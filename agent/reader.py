@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from agent import crash, discover
+from agent import crash, discover, longline
 from agent.aging import DAY_S, WAIT_S, Ages
 from agent.blocks import BLOCK_BYTES
 from agent.catalog import Catalog
@@ -335,7 +335,7 @@ class Reader:
                 continue
             if idle_s < (DELETED_IDLE_S if tail.deleted else ROTATED_IDLE_S):
                 continue
-            if tail.unread > BLOCK_BYTES:
+            if tail.unread > BLOCK_BYTES and not (tail.state and longline.is_waiting(tail, tail.state, tail.size)):
                 self._due[tail.inode] = tail  # in turn with the others
                 continue
             final = tail.is_final(may_be_nowhere=idle_s >= NOWHERE_IDLE_S)

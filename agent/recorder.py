@@ -129,6 +129,7 @@ class Recorder:
         *,
         partial: bool,
         shaped: Shaped | None,
+        to: int | None = None,
     ) -> None:
         """Append the block that ends ``window``, and move the file's state behind it.
 
@@ -136,15 +137,16 @@ class Recorder:
             window: bytes of the file from ``window_at`` on, as `identity.advance` wants them.
             begin: where the block begins; between the state's offset and there is nothing but NULs.
             shaped: what is sent instead of the block as it lies there.
+            to: where the state moves instead of behind the window: the line that begins there is longer.
 
         Raises StorageFull, StorageFailed.
         """
         source = self._sources[tail.source]
-        offset, start, to = state.offset, begin - window_at, window_at + len(window)
+        offset, start, to = state.offset, begin - window_at, window_at + len(window) if to is None else to
         change = msgspec.structs.replace(state, marks={}, recent=[])
         if begin > offset:
             identity.leap(change, begin)
-        identity.advance(change, window, window_at, to)
+        identity.advance(change, window, window_at, to, tail.mark)
         if not window_at and begin < BODY_AT <= to:  # known from now on, also if nothing is ever appended
             change.body_id = identity.file_id(self._scope, tail.source, bytes(window[:BODY_AT]), 0)
         reproducible = not (partial or (state.tag and begin < BODY_AT)) and (shaped is None or shaped.reproducible)
@@ -180,10 +182,13 @@ class Recorder:
         crash.point("append.applied")
         if not reproducible:
             self._spool.sync()
-        self._ledger.read(events, len(window) - start)
+        self._ledger.read(events, to - begin)
+        if shaped is not None and shaped.cut_events:
+            self._ledger.add("truncated_events", shaped.cut_events)
+            self._ledger.add("truncated_bytes", shaped.cut_bytes)
         if begin > offset:
             self._passed_over(tail, offset, begin - offset)
-        self._untold_bytes += len(window) - start
+        self._untold_bytes += to - begin
         if self._untold_bytes >= TOLD_BYTES or time.monotonic() - self._told_s >= TOLD_AFTER_S:
             self.tell()
 
@@ -213,7 +218,7 @@ class Recorder:
         known = {loss.loss_id for loss in self.losses}
         found = (
             wire.Loss(
-                f"{state.origin}-{at:x}" + f"-{lost_bytes:x}" * exact,
+                f"{state.head_id if reason == wire.OVER_LONG else state.origin}-{at:x}" + f"-{lost_bytes:x}" * exact,
                 state.path,
                 state.source,
                 reason,

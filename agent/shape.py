@@ -10,8 +10,8 @@ Promises:
 - What is left out is covered all the same: the record's ``source_from`` and ``source_to`` hold it.
 - One exception: `Shaped.reproducible` is False where a timeout ended an event. That record must be synced before it is sent.
 
-Known limits: a line longer than `MAX_LINE_BYTES` becomes several events; lines of another stream end a multi-line event; a
-file cut back in the middle of a multi-line event is read again from a line of it.
+Known limits: an event that is put together of more bytes than a block becomes several; lines of another stream end a multi-line
+event; a file cut back in the middle of a multi-line event is read again from a line of it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ from itertools import accumulate, pairwise
 import msgspec
 
 from agent import containers, filters, multiline, redact, wire
-from agent.blocks import MAX_LINE_BYTES
+from agent.blocks import BLOCK_BYTES, MAX_LINE_BYTES, is_too_long
 from agent.config import Redact, Source
 from agent.identity import BODY_AT
 from agent.lines import Lines, physical
 from agent.packing import Shaped, packed
+
+MARGIN_BYTES = 4096
+"""How much more of a line than is sent is looked at before its redaction: longer than anything that a preset looks for."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -97,10 +100,12 @@ def apply(
         front: the file's first two bytes, where `Plan.needs_front`.
 
     Returns:
-        None when no event is complete yet. Any byte string is valid input; nothing is raised for content.
+        None when no event is complete yet, or the first line is too long (`over_long`). Any byte string is valid input;
+        nothing is raised for content.
     """
-    full = len(block) > MAX_LINE_BYTES
-    lines = physical(plan.encoding, block, offset, final=final, full=full, front=front)
+    full = is_too_long(len(block))
+    final = final and not full
+    lines = physical(plan.encoding, block, offset, final=final, front=front)
     if lines is None:
         return None
     waited = False
@@ -117,6 +122,45 @@ def apply(
     if len(lines) > wire.MAX_SHAPED_EVENTS:
         lines = lines.upto(wire.MAX_SHAPED_EVENTS)
     return _stored(plan, lines, reproducible=not (waited and lines.end == whole), block=block)
+
+
+def over_long(plan: Plan, block: bytes, offset: int, length: int, to: int, *, partial: bool, front: bytes = b"") -> Shaped:
+    """The one event of a line that is longer than any block.
+
+    Args:
+        block: its first bytes: more than `blocks.MAX_LINE_BYTES`, and `MARGIN_BYTES` beyond where there are.
+        length: of the line, its end not counted.
+        to: where the next one begins.
+    """
+    part = block[: min(length, BLOCK_BYTES + MARGIN_BYTES * bool(plan.redactions))]
+    part = part[: len(part) - (offset + len(part)) % plan.unit]
+    lines = physical(plan.encoding, part, offset, final=True, front=front)
+    assert lines is not None
+    times = streams = None
+    text = lines.data
+    if plan.encoding and len(part) < length:
+        text = text.removesuffix("\ufffd".encode())  # half a character
+    found = containers.FORMATS[plan.container].part(text) if plan.container else None
+    if found is not None:
+        text, times, streams = found.text, [found.time], [found.stream]
+    lines = Lines(
+        to - offset, texts=[text], starts=[0], sizes=[len(text)], moved=True, partial=partial, times=times, streams=streams
+    )
+    lines = _chosen(plan, lines)
+    if not len(lines):
+        return Shaped(lines.end, 0, 0, b"", partial, True, None)
+    for redaction in plan.redactions:
+        lines = _redacted(lines, redaction)
+    text = lines.texts[0]
+    # What begins close to the end of what was looked at may be half of something that is to be redacted.
+    seen = len(text) - MARGIN_BYTES * (bool(plan.redactions) and len(part) < length)
+    if length <= plan.max_bytes and len(text) == seen <= plan.max_bytes:
+        return packed(lines, block, full_lengths=None, reproducible=True)
+    limit = min(plan.max_bytes, seen)
+    kept = _cut(text, limit) if len(text) > limit else text
+    shaped = packed(lines.changed(texts=[kept]), block, full_lengths=[length], reproducible=True)
+    shaped.cut_events, shaped.cut_bytes = 1, length - len(part) + len(text) - len(kept)
+    return shaped
 
 
 def _unwrapped(plan: Plan, lines: Lines, *, end_all: bool) -> Lines | None:
@@ -184,13 +228,10 @@ def _joined_in_block(rule: multiline.Rule, lines: Lines, *, end_all: bool, force
 
 def _stored(plan: Plan, lines: Lines, *, reproducible: bool, block: bytes) -> Shaped:
     """What is left of the events, and of their bytes."""
-    if plan.include or plan.exclude or plan.sample:
-        chosen = filters.kept(lines.texts, include=plan.include, exclude=plan.exclude, sample=plan.sample)
-        if chosen is not None:
-            lines = lines.chosen(chosen)
+    lines = _chosen(plan, lines)
     if not len(lines):
         return Shaped(lines.end, 0, 0, b"", lines.partial, reproducible, None)
-    full_lengths = None
+    full_lengths, cut_bytes = None, 0
     if lines.sizes is not None or _has_longer(lines.data, plan.max_bytes):
         lengths = lines.lengths
         if max(lengths) > plan.max_bytes:
@@ -199,8 +240,19 @@ def _stored(plan: Plan, lines: Lines, *, reproducible: bool, block: bytes) -> Sh
         lines = _redacted(lines, redaction)
     if full_lengths is not None:
         texts = [text if len(text) <= plan.max_bytes else _cut(text, plan.max_bytes) for text in lines.texts]
+        cut_bytes = sum(map(len, lines.texts)) - sum(map(len, texts))
         lines = lines.changed(texts=texts)
-    return packed(lines, block, full_lengths=full_lengths, reproducible=reproducible)
+    shaped = packed(lines, block, full_lengths=full_lengths, reproducible=reproducible)
+    if full_lengths is not None:
+        shaped.cut_events, shaped.cut_bytes = sum(map(bool, full_lengths)), cut_bytes
+    return shaped
+
+
+def _chosen(plan: Plan, lines: Lines) -> Lines:
+    if not (plan.include or plan.exclude or plan.sample):
+        return lines
+    chosen = filters.kept(lines.texts, include=plan.include, exclude=plan.exclude, sample=plan.sample)
+    return lines if chosen is None else lines.chosen(chosen)
 
 
 def _has_longer(data: bytes, length: int) -> bool:

@@ -64,6 +64,13 @@ def shortened(text: str) -> str:
     return "…" + data[-wire.MAX_TEXT_BYTES + len("…".encode()) :].decode("utf-8", "ignore")
 
 
+class LongLine:
+    """A line longer than a block that was looked through up to ``looked_to``: see `agent.longline`."""
+
+    def __init__(self, origin: str, at: int, looked_to: int, mark: tuple[int, int]) -> None:
+        self.origin, self.at, self.looked_to, self.mark = origin, at, looked_to, mark
+
+
 class Tail:
     """A file by its inode, whatever its path is now. ``state`` is None until its content is known."""
 
@@ -95,6 +102,7 @@ class Tail:
         self.error = ""
         self.gap: Gap | None = None
         self.gap_said = False
+        self.long_line: LongLine | None = None
         self._handles = handles
         self._fd = -1
 

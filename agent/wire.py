@@ -195,6 +195,9 @@ class Loss(msgspec.Struct, frozen=True, array_like=True):
     events: int = 0
 
 
+OVER_LONG = "over_long"
+"""The rest of a line behind what an event holds of it. Its ``loss_id`` is made of the file's content and the place, so that it
+counts once, however often the file is read."""
 LOSS_REASONS = (
     "cut_before_read",
     "deleted_before_read",
@@ -202,6 +205,7 @@ LOSS_REASONS = (
     "spool_full_dropped",
     "quarantined",
     "line_without_end",
+    OVER_LONG,
 )
 
 

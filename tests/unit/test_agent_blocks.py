@@ -36,6 +36,11 @@ def blocks_of(content: bytes, sizes: list[int], *, final: bool = False, start: i
     for size in [*sizes, len(content)]:
         while (end := min(size, offset + blocks.BLOCK_BYTES)) > offset:
             cut = cut_block(content, offset, end, offset, final=final and size == len(content) and end == size)
+            if cut is None and blocks.is_too_long(end - offset):  # a line of its own, once its end is there
+                newline = content.find(b"\n", offset, size)
+                if newline < 0 and not (final and size == len(content)):
+                    break
+                cut = Cut((newline + 1 if newline >= 0 else size) - offset, 1, partial=newline < 0)
             if cut is None:
                 break
             found.append(Block(offset, content[offset : offset + cut.length], cut.events, cut.partial))
@@ -77,10 +82,13 @@ def test_what_lies_around_the_range_does_not_count() -> None:
     assert cut_block(b"\n\nab\ncd\n\n", 2, 7, 100) == Cut(3, 1)
 
 
-def test_a_line_longer_than_the_limit_is_cut_at_the_limit() -> None:
+def test_a_line_longer_than_the_limit_is_no_block() -> None:
     limit = blocks.MAX_LINE_BYTES
-    assert cut_block(b"x" * (limit + 1), 0, limit + 1, 0) == Cut(limit, 1, partial=True)
+    for final in (False, True):
+        assert cut_block(b"x" * (limit + 1), 0, limit + 1, 0, final=final) is None
+    assert blocks.is_too_long(limit + 1)
     assert cut_block(b"x" * limit, 0, limit, 0) is None
+    assert not blocks.is_too_long(limit)
     assert cut_block(b"x" * limit + b"\n", 0, limit + 1, 0) == Cut(limit + 1, 1)
 
 
