@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from agent import config as configs
-from agent import discover, explain, forecast, letters, logs, naming, overview, probe, scope, service, shape, status
+from agent import discover, explain, forecast, letters, logs, naming, overview, probe, scope, service, shape, status, verify
 from agent.config import Config
 from agent.errors import AgentError, ConfigError
 from agent.identity import FileState
@@ -32,6 +32,7 @@ examples:
   pulsestream-agent status                               what the running agent does
   pulsestream-agent explain /var/log/app.log             which source has it or why none does, and how far it is
   pulsestream-agent dead-letters list                    what the collector refused; also show, replay, drop
+  pulsestream-agent verify                               which lines of the files the store lacks; repair sends them
   pulsestream-agent torture --duration 60                harm, and a count of every line
   pulsestream-agent ids /var/log/app.log                 the ID of every line, as search shows it
 
@@ -82,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_command(commands, shared, _explain)
     letters.add_command(commands, shared, lambda options: Path(configs.load(options.config).state_dir))
 
+    verify.add_commands(commands, shared)
     torture.add_command(commands)
 
     ids = commands.add_parser("ids", parents=[shared], help="offset, external_id and first bytes of every line of a file")

@@ -15,6 +15,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
@@ -157,7 +158,6 @@ class Recorder:
             agent=self._agent,
             scope=self._scope,
             source=tail.source,
-            service=source.service or source.name,
             path=tail.name,
             file_id=state.head_id if begin < BODY_AT else state.body_id,
             origin=state.origin,
@@ -166,11 +166,9 @@ class Recorder:
             source_to=to,
             raw_bytes=len(window) - start,
             events=events,
-            format=source.format,
             observed_ns=time.time_ns(),
             flags=flags,
-            labels=source.labels,
-            fields=_fields(source),
+            **said_of(source),
             checkpoint=encode_checkpoint(Checkpoint(change, tail.replaces)),
         )
         if shaped is not None:
@@ -255,5 +253,11 @@ class Recorder:
         return loss_record(losses, record_id=name, agent=self._agent, scope=self._scope, observed_ns=now_ns)
 
 
-def _fields(source: Source) -> wire.Fields:
-    return wire.Fields(source.fields.time, source.fields.level, source.fields.message)
+def said_of(source: Source) -> dict[str, Any]:
+    """What every record of a source says of it, by the names of `wire.Header`."""
+    return {
+        "service": source.service or source.name,
+        "format": source.format,
+        "labels": source.labels,
+        "fields": wire.Fields(source.fields.time, source.fields.level, source.fields.message),
+    }

@@ -87,7 +87,7 @@ def resting(state: Path) -> dict[str, Any]:
     """What the state folder says while no agent runs on it. Raises StateRefused."""
     spool = kept_state(state)
     known = spool.recovery.states.values() if spool else ()
-    waiting = [header for header in _waiting(spool) if header.kind in (wire.DATA, wire.LOSS)] if spool else []
+    unsent = [header for header in waiting(spool) if header.kind in (wire.DATA, wire.LOSS)] if spool else []
     return {
         "pid": None,
         "tenant_id": (spool and spool.recovery.tenant_id) or None,
@@ -96,8 +96,8 @@ def resting(state: Path) -> dict[str, Any]:
         "warnings": [],
         "spool_bytes": spool.size_bytes if spool else 0,
         "unread_bytes": sum(max(0, file.size - file.offset) for file in known if not file.finished),
-        "unsent_events": sum(header.events for header in waiting if header.kind == wire.DATA),
-        "unsent_losses": sum(header.kind == wire.LOSS for header in waiting),
+        "unsent_events": sum(header.events for header in unsent if header.kind == wire.DATA),
+        "unsent_losses": sum(header.kind == wire.LOSS for header in unsent),
         "files": [
             {
                 "path": file.path,
@@ -112,7 +112,7 @@ def resting(state: Path) -> dict[str, Any]:
     }
 
 
-def _waiting(spool: Spool) -> Iterator[wire.Header]:
+def waiting(spool: Spool) -> Iterator[wire.Header]:
     """The heads of the records that are not acknowledged, as far as they can be read."""
     with contextlib.suppress(OSError), contextlib.closing(spool):
         yield from _taken(spool)

@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 
@@ -85,9 +85,10 @@ class Transport:
         limits = aiohttp.ClientTimeout(total=HEARTBEAT_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
         return await self._post(body, {}, limits)
 
-    async def get(self, path: str) -> Reply:
+    async def get(self, path: str, query: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None) -> Reply:
         """Ask for something else than blocks. Raises NoReply."""
-        return await self._ask("GET", path, None, {}, self._limits)
+        asked = f"{path}?{urlencode(query)}" if query else path
+        return await self._ask("GET", asked, None, headers or {}, self._limits)
 
     def works(self, endpoint: Endpoint) -> None:
         """It answered as a collector does."""

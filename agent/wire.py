@@ -70,6 +70,8 @@ ANSWER_TYPE = "application/vnd.pulsestream.outcomes+json"
 BLOCKS_PATH = "/api/v1/ingestion/blocks"
 RATE_LIMIT_PATH = "/api/v1/ingestion/rate-limit"
 """What the tenant may send: JSON, of which the agent reads ``month.limit``."""
+IDS_PATH = "/api/v1/ingestion/ids"
+SUMS_PATH = f"{IDS_PATH}/sums"
 REPLAY_HEADER = "X-PulseStream-Replay"
 """``1`` on a run whose records may have been received before (after a restart, after a lost answer)."""
 TENANT_HEADER = "X-PulseStream-Tenant"
@@ -289,6 +291,35 @@ class Answer(msgspec.Struct, frozen=True):
     records: tuple[RecordOutcome, ...]
     retention_days: int = 0
     """How long the tenant's events are kept: what is older need not be sent. 0: not said."""
+
+
+class IdsAnswer(msgspec.Struct, frozen=True):
+    """IDs in the order of their bytes, each without ``prefix``, which all of them have."""
+
+    prefix: str
+    ids: list[str]
+    """Of events that reads show."""
+    deleted: list[str]
+    expired: list[str]
+    """Stored, and older than the tenant keeps events: no read shows them."""
+    has_more: bool
+    next_cursor: str | None
+    retention_days: int
+
+
+class IdSum(msgspec.Struct, frozen=True):
+    """Of the events that reads show and that start from ``offset`` on, in ``step`` bytes."""
+
+    offset: int
+    events: int
+    sum: str
+    """16 hex digits: per event its check times (2 offset + 1), added up modulo 2**64."""
+
+
+class SumsAnswer(msgspec.Struct, frozen=True):
+    sums: list[IdSum]
+    """Where there is nothing, nothing is said."""
+    retention_days: int
 
 
 class BadRecord(ValueError):

@@ -18,18 +18,15 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
 from aiohttp import web
 
 from agent import wire
-from collector import caller, query, tenants
+from collector import caller, ingest, query, tenants
 from collector.event_types import MAX_ID_CHARS
 from collector.parameters import Parameters
 from collector.query import Statement
 from collector.reading import json_of, running
 
-PATH = "/api/v1/ingestion/ids"
-SUMS_PATH = f"{PATH}/sums"
 PARAMETERS = ("from", "to", "limit", "cursor")
 SUMS_PARAMETERS = ("file_id", "from_offset", "to_offset", "step")
 
@@ -44,35 +41,6 @@ ID_CHARS = 16 + 1 + wire.OFFSET_DIGITS + 1 + 8
 _FILE_ID = re.compile(r"[0-9a-f]{16}")
 _NUMBER = re.compile(r"[0-9]{1,15}", re.ASCII)
 _IN_RANGE = "tenant_id = {tenant:String} AND external_id >= {first:String} AND external_id <= {last:String}"
-
-
-class IdsAnswer(msgspec.Struct, frozen=True):
-    """IDs in the order of their bytes, each without ``prefix``, which all of them have."""
-
-    prefix: str
-    ids: list[str]
-    """Of events that reads show."""
-    deleted: list[str]
-    expired: list[str]
-    """Stored, and older than the tenant keeps events: no read shows them."""
-    has_more: bool
-    next_cursor: str | None
-    retention_days: int
-
-
-class IdSum(msgspec.Struct, frozen=True):
-    """Of the events that reads show and that start from ``offset`` on, in ``step`` bytes."""
-
-    offset: int
-    events: int
-    sum: str
-    """16 hex digits: per event its check times (2 offset + 1), added up modulo 2**64."""
-
-
-class SumsAnswer(msgspec.Struct, frozen=True):
-    sums: list[IdSum]
-    """Where there is nothing, nothing is said."""
-    retention_days: int
 
 
 class Range(NamedTuple):
@@ -94,8 +62,9 @@ class Sums(NamedTuple):
 
 
 async def get_ids(request: web.Request) -> web.Response:
-    """An `IdsAnswer`."""
+    """An `agent.wire.IdsAnswer`."""
     tenant = await caller.tenant_of(request, tenants.INGEST, reads_query=True)
+    ingest.check_owner(request, tenant)
     asked = range_of(request.query.items())
     days = tenant.limits.retention_days
     kept = query.kept(days, time.time_ns() // 1000)
@@ -105,14 +74,17 @@ async def get_ids(request: web.Request) -> web.Response:
 
 
 async def get_sums(request: web.Request) -> web.Response:
-    """A `SumsAnswer`."""
+    """An `agent.wire.SumsAnswer`."""
     tenant = await caller.tenant_of(request, tenants.INGEST, reads_query=True)
+    ingest.check_owner(request, tenant)
     asked = sums_of(request.query.items())
     days = tenant.limits.retention_days
     kept = query.kept(days, time.time_ns() // 1000)
     async with running(request, tenant, "ids_sums") as run:
         found = await run(sums(tenant.tenant_id, asked, kept))
-    return json_of(SumsAnswer([IdSum(step * asked.step, events, f"{total:016x}") for step, events, total in found], days))
+    return json_of(
+        wire.SumsAnswer([wire.IdSum(step * asked.step, events, f"{total:016x}") for step, events, total in found], days)
+    )
 
 
 def range_of(pairs: Iterable[tuple[str, str]]) -> Range:
@@ -180,14 +152,14 @@ def ids_of(tenant_id: str, asked: Range, kept: tuple[int, int]) -> Statement:
     )
 
 
-def page(asked: Range, found: Sequence[Sequence[Any]], retention_days: int) -> IdsAnswer:
+def page(asked: Range, found: Sequence[Sequence[Any]], retention_days: int) -> wire.IdsAnswer:
     """The answer, from the rows of `ids_of`."""
     prefix = _common(asked.first, asked.last)
     shown: tuple[list[str], list[str], list[str]] = ([], [], [])
     for external_id, deleted, there, _ in found:
         shown[1 if deleted else 0 if there else 2].append(external_id[len(prefix) :])
     last = found[-1][0] if found and found[-1][3] else None
-    return IdsAnswer(prefix, *shown, last is not None, last, retention_days)
+    return wire.IdsAnswer(prefix, *shown, last is not None, last, retention_days)
 
 
 def sums(tenant_id: str, asked: Sums, kept: tuple[int, int]) -> Statement:

@@ -36,7 +36,7 @@ async def post_blocks(request: web.Request) -> web.Response:
     try:
         tenant = await caller.tenant_of(request, tenants.INGEST)
         _check_type(request)
-        _check_owner(request, tenant)
+        check_owner(request, tenant)
         limit = min(app[CONFIG].server.max_request_bytes, tenant.limits.max_request_bytes)
         taken = app[INTAKE].body(request.content, announced=request.content_length, limit=limit, tenant_id=tenant.tenant_id)
         async with taken as body:
@@ -59,7 +59,7 @@ def _check_type(request: web.Request) -> None:
         raise UnsupportedType("Content-Encoding: expected none, records are compressed already; send the run as it is")
 
 
-def _check_owner(request: web.Request, tenant: Tenant) -> None:
+def check_owner(request: web.Request, tenant: Tenant) -> None:
     """What was read for one tenant is not stored for another because somebody mixed up two keys."""
     owner = request.headers.get(wire.TENANT_HEADER, tenant.tenant_id)
     if owner != tenant.tenant_id:

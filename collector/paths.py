@@ -169,8 +169,8 @@ OPERATIONS = (
         scope="delete", answer=event_types.DeleteAnswer, refusals=(404, 429), parameters=(_EVENT_ID,),
     ),
     Operation(
-        "get", ids.PATH, "listIds", "IDs of stored events, in order; what agents compare their files with",
-        scope="ingest", answer=ids.IdsAnswer, refusals=(429,),
+        "get", wire.IDS_PATH, "listIds", "IDs of stored events, in order; what agents compare their files with",
+        scope="ingest", answer=wire.IdsAnswer, refusals=(429,),
         parameters=(
             Parameter("from", "The least ID that is meant.", _ID, "00c0ffee00c0ffee-", required=True),
             Parameter("to", "The greatest ID that is meant, or any text behind it.", _ID, "00c0ffee00c0ffee-g", required=True),
@@ -182,8 +182,8 @@ OPERATIONS = (
         ),
     ),
     Operation(
-        "get", ids.SUMS_PATH, "sumIds", "Sums over the lines of a file that are stored, by where they start in it",
-        scope="ingest", answer=ids.SumsAnswer, refusals=(429,),
+        "get", wire.SUMS_PATH, "sumIds", "Sums over the lines of a file that are stored, by where they start in it",
+        scope="ingest", answer=wire.SumsAnswer, refusals=(429,),
         parameters=(
             Parameter(
                 "file_id", "The first part of the lines' IDs.", {"type": "string", "pattern": "^[0-9a-f]{16}$"},

@@ -1,0 +1,308 @@
+"""The agent's commands verify and repair, against a real collector and a real engine that lost what it had acknowledged."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import clickhouse_connect
+import pytest
+
+from tests.support.agent import REPOSITORY, AgentProcess
+from tests.support.collector import ADMIN_TOKEN, Collector
+from tests.support.engine import ClickHouseFront
+from tests.support.wait import until
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(importlib.util.find_spec("chdb") is None, reason="the engine (chdb) is not installed"),
+]
+
+DEAD_URL = "http://127.0.0.1:9"
+COLUMNS = "external_id, message, severity, service, source, path, attributes, parse_error"
+
+
+class Store(NamedTuple):
+    engine: ClickHouseFront
+    collector: Collector
+
+    def ask(self, sql: str) -> list[tuple[Any, ...]]:
+        with clickhouse_connect.get_client(host=self.engine.host, port=self.engine.port, database="pulsestream") as client:
+            return [tuple(row) for row in client.query(sql).result_rows]
+
+    def run(self, sql: str) -> None:
+        with clickhouse_connect.get_client(host=self.engine.host, port=self.engine.port, database="pulsestream") as client:
+            client.command(sql)
+
+    def lose(self, tenant: str, ids: list[str]) -> None:
+        """Behind the collector's back."""
+        names = ", ".join(f"'{name}'" for name in ids)
+        where = f"tenant_id = '{tenant}' AND external_id IN ({names})" if ids else f"tenant_id = '{tenant}'"
+        self.run(f"ALTER TABLE events DELETE WHERE {where} SETTINGS mutations_sync = 2")
+
+    def rows(self, tenant: str) -> list[tuple[Any, ...]]:
+        return self.ask(f"SELECT {COLUMNS} FROM events FINAL WHERE tenant_id = '{tenant}' ORDER BY external_id")
+
+
+class Shipped(NamedTuple):
+    """An agent that has shipped a folder of logs, and stopped."""
+
+    agent: AgentProcess
+    logs: Path
+    tenant: str
+    slug: str
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    folder = tmp_path_factory.mktemp("verify")
+    with ClickHouseFront(folder / "engine") as engine, Collector(folder / "collector", store=engine.url) as collector:
+        until(lambda: collector.request("GET", "/readyz").status == 200, "the collector is ready")
+        yield Store(engine, collector)
+
+
+@pytest.fixture
+def agent(store: Store, tmp_path: Path) -> Iterator[AgentProcess]:
+    """With a key that may do nothing but ingest."""
+    slug = f"t{time.monotonic_ns()}"
+    store.collector.new_tenant(slug, slug=slug, limits={"retention_days": 30})
+    made = store.collector.request(
+        "POST", f"/api/v1/tenants/{slug}/keys", body=json.dumps({"name": "agent", "scopes": ["ingest"]}).encode(),
+        headers={"X-Admin-Token": ADMIN_TOKEN},
+    )  # fmt: skip
+    agent = AgentProcess(tmp_path / slug, url=store.collector.url, include=[tmp_path / "logs" / "*.log"])
+    agent.configure(collector={"api_key": made.body["api_key"]})
+    (tmp_path / "logs").mkdir()
+    yield agent
+    agent.kill()
+
+
+def ship(agent: AgentProcess, logs: Path, *, left: int = 0) -> str:
+    """Run the agent until all is acknowledged but the last ``left`` bytes, which are no whole event. Returns the tenant."""
+
+    def shipped() -> bool:
+        now = agent.status()
+        size = sum(path.stat().st_size for path in logs.iterdir())
+        return bool(now) and now["drained"] and sum(file["acked_offset"] or 0 for file in now["files"]) == size - left
+
+    agent.start()
+    until(shipped, "all is shipped", told=lambda: f"{agent.status()} {agent.log()}")
+    tenant = str(agent.status()["tenant_id"])
+    assert agent.stop() == 0
+    return tenant
+
+
+def found(agent: AgentProcess, command: str = "verify", *paths: Path, code: int | None = None) -> Any:
+    done = agent.command(command, "--json", *map(str, paths))
+    assert done.returncode in ((0, 1) if code is None else (code,)), (done.stdout[-2000:], done.stderr[-2000:])
+    return json.loads(done.stdout)
+
+
+def totals(answer: Any) -> dict[str, int]:
+    return {name: count for name, count in answer["totals"].items() if count}
+
+
+def write_kinds(logs: Path) -> list[dict[str, Any]]:
+    """Logs of every kind, and the sources for them."""
+    (logs / "plain.log").write_bytes(b"".join(b"plain %d %s\r\n" % (n, b"x" * (n % 90)) for n in range(40_000)))
+    (logs / "short.log").write_bytes(b"short 1\nshort 2\n\nshort 4\n")
+    now = time.time()
+    json_lines = [{"ts": now - n, "level": "warn", "msg": f"mail a{n}@example.org", "n": n} for n in range(300)]
+    (logs / "app.json").write_text("".join(json.dumps(line) + "\n" for line in json_lines))
+    traces = "".join(f"2026-01-01 error {n}\n  at one\n  at two {n}\n" for n in range(300)) + "2026-01-01 end\n2026-01-02 more"
+    (logs / "trace.txt").write_text(traces)
+    cri = "".join(f"2026-11-2{n % 3}T10:00:00.{n:09d}Z std{'out' if n % 3 else 'err'} F cri {n}\n" for n in range(300))
+    (logs / "cri.pod").write_text(cri)
+    return [
+        {"name": "plain", "include": [str(logs / "*.log")], "labels": {"team": "a"}},
+        {"name": "json", "include": [str(logs / "*.json")], "format": "json", "redact": {"presets": ["email"]}},
+        {"name": "trace", "include": [str(logs / "*.txt")], "multiline": {"start": "^\\d{4}-", "timeout_s": 300}},
+        {"name": "cri", "include": [str(logs / "*.pod")], "container": "cri", "max_line_bytes": 1024},
+    ]
+
+
+def test_verify_names_exactly_what_is_missing_and_repair_sends_just_that(
+    agent: AgentProcess, store: Store, tmp_path: Path
+) -> None:
+    logs = tmp_path / "logs"
+    agent.configure(sources=write_kinds(logs))
+    tenant = ship(agent, logs, left=len("2026-01-01 end\n2026-01-02 more"))
+    (logs / "plain.log").rename(logs / "plain.log.1")  # no source matches it now
+    before = store.rows(tenant)
+    clean = found(agent, code=0)
+    assert totals(clean) == {"lines": 40_904, "stored": 40_904}
+    assert {Path(report["path"]).name for report in clean["files"]} == {
+        "plain.log.1",
+        "short.log",
+        "app.json",
+        "trace.txt",
+        "cri.pod",
+    }
+
+    chance = random.Random(7)
+    lost = sorted(chance.sample([row[0] for row in before], 500) + [row[0] for row in before[:3]])
+    lost = sorted(set(lost))
+    store.lose(tenant, lost)
+    said = found(agent, code=1)
+    assert sorted(name for report in said["files"] for name in report["missing_ids"]) == lost
+    assert totals(said) == totals(clean) | {"stored": len(before) - len(lost), "missing": len(lost)}
+
+    sent = found(agent, "repair", code=0)["sent"]
+    assert (sent["events"], sent["accepted"], sent["duplicate"], sent["rejected"]) == (len(lost), len(lost), 0, 0)
+    assert totals(found(agent, code=0)) == totals(clean)
+    after = store.rows(tenant)
+    assert [row[:5] + row[6:] for row in after] == [row[:5] + row[6:] for row in before]
+    assert found(agent, "repair", code=0)["sent"]["events"] == 0
+    shutil.rmtree(agent.state)
+    assert found(agent, code=0)["totals"]["missing"] == 0
+
+
+def test_what_the_agent_has_not_read_or_sent_is_pending_and_not_missing(
+    agent: AgentProcess, store: Store, tmp_path: Path
+) -> None:
+    logs = tmp_path / "logs"
+    log = logs / "a.log"
+    log.write_bytes(b"".join(b"line %d\n" % n for n in range(1000)))
+    tenant = ship(agent, logs)
+    agent.configure(collector={"url": DEAD_URL})
+    with log.open("ab") as file:
+        file.write(b"".join(b"in the spool %d\n" % n for n in range(10)))
+    agent.start()
+    until(lambda: agent.status()["counts"].get("read_events"), "it is read", told=agent.log)
+    agent.kill()
+    with log.open("ab") as file:
+        file.write(b"".join(b"not read %d\n" % n for n in range(7)) + b"half a li")
+    agent.configure(collector={"url": store.collector.url})
+    (logs / "new.log").write_bytes(b"of a new file\n")
+    assert totals(found(agent, code=0)) == {"lines": 1018, "stored": 1000, "pending": 18}
+    lost = [row[0] for row in store.rows(tenant)][::100]
+    store.lose(tenant, lost)
+    assert found(agent, "repair", log, code=0)["sent"]["events"] == len(lost)
+    assert totals(found(agent, "verify", log, code=0)) == {"lines": 1017, "stored": 1000, "pending": 17}
+    agent.start()
+    until(lambda: totals(found(agent)) == {"lines": 1018, "stored": 1018}, "the agent sends the rest", told=agent.log)
+    assert store.ask(f"SELECT count(), uniqExact(message) FROM events FINAL WHERE tenant_id = '{tenant}'") == [(1018, 1018)]
+
+
+def test_what_was_deleted_is_too_old_or_is_no_longer_in_the_file_is_told_apart(
+    agent: AgentProcess, store: Store, tmp_path: Path
+) -> None:
+    logs = tmp_path / "logs"
+    log = logs / "a.log"
+    log.write_bytes(b"".join(b"line %d\n" % n for n in range(1000)))
+    old = logs / "old.json"
+    agent.configure(sources=[
+        {"name": "app", "include": [str(log)]}, {"name": "json", "include": [str(old)], "format": "json"},
+    ])  # fmt: skip
+    old.write_text("".join(json.dumps({"time": f"2026-0{1 + n % 3}-01T00:00:00Z", "n": n}) + "\n" for n in range(20)))
+    agent.start()
+    until(lambda: agent.status()["counts"].get("expired_events") == 20, "the old lines are refused", told=agent.log)
+    until(lambda: agent.status()["counts"].get("accepted_events") == 1000, "the new ones are stored", told=agent.log)
+    tenant = str(agent.status()["tenant_id"])
+    assert agent.stop() == 0
+    names = [row[0] for row in sorted(store.rows(tenant), key=lambda row: int(row[1].split()[1]))]
+    deleted = f"SELECT * REPLACE (1 AS is_deleted, {2**64 - 1} AS version) FROM events WHERE external_id = '{names[5]}'"
+    store.run(f"INSERT INTO events {deleted}")
+    log.write_bytes(log.read_bytes()[: -len(b"line 998\nline 999\n")])
+    said = found(agent, code=1)
+    assert totals(said) == {"lines": 1018, "stored": 997, "deleted": 1, "expired": 20, "extra": 2}
+    assert [name for report in said["files"] for name in report["extra_ids"]] == names[-2:]
+    sent = found(agent, "repair", code=0)["sent"]
+    assert sent["records"] == 0
+
+
+def test_an_event_that_is_stored_in_another_form_is_not_sent_unless_that_is_wanted(
+    agent: AgentProcess, store: Store, tmp_path: Path
+) -> None:
+    logs = tmp_path / "logs"
+    (logs / "a.log").write_bytes(b"".join(b"line %d of a%d@example.org\n" % (n, n) for n in range(500)))
+    tenant = ship(agent, logs)
+    source = agent.settings["sources"][0]
+    agent.configure(sources=[{**source, "redact": {"presets": ["email"]}}])
+    assert totals(found(agent, code=1)) == {"lines": 500, "changed": 500, "extra": 500}
+    assert found(agent, "repair")["sent"]["events"] == 0
+    assert len(store.rows(tenant)) == 500
+    agent.configure(sources=[source])
+    assert totals(found(agent, code=0)) == {"lines": 500, "stored": 500}
+
+
+def test_files_that_begin_alike_are_told_apart_by_what_the_agent_knows(
+    agent: AgentProcess, store: Store, tmp_path: Path
+) -> None:
+    logs = tmp_path / "logs"
+    (logs / "a.log").write_bytes(b"banner\n" + b"".join(b"a %d\n" % n for n in range(100)))
+    (logs / "b.log").write_bytes(b"banner\n" + b"".join(b"b %d\n" % n for n in range(50)))
+    (logs / "copy.log").write_bytes(b"x" * 50 + b"\n" + b"c\n" * 5000)
+    ship(agent, logs)
+    shutil.copy(logs / "copy.log", logs / "copy2.log")
+    with (logs / "copy2.log").open("r+b") as file:
+        file.truncate(5001)
+    said = found(agent, code=0)
+    assert totals(said) == {"lines": 101 + 51 + 5001 + 2476, "stored": 101 + 51 + 5001 + 2476}
+
+
+def test_a_repair_that_is_killed_is_repeated_and_nothing_is_there_twice(
+    agent: AgentProcess, store: Store, tmp_path: Path
+) -> None:
+    logs = tmp_path / "logs"
+    (logs / "a.log").write_bytes(b"".join(b"line %06d %s\n" % (n, b"x" * 200) for n in range(40_000)))
+    tenant = ship(agent, logs)
+    store.lose(tenant, [])
+    command = [sys.executable, "-m", "agent", "repair", "--config", str(agent.config)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL) as repair:
+        until(lambda: store.ask(f"SELECT count() FROM events WHERE tenant_id = '{tenant}'")[0][0], "some is sent")
+        repair.kill()
+    left = found(agent, code=1)["totals"]["missing"]
+    assert 0 < left < 40_000
+    agent.start()  # beside it
+    sent = found(agent, "repair", code=0)["sent"]
+    assert sent["accepted"] + sent["duplicate"] == sent["events"] >= left - 10_000
+    assert totals(found(agent, code=0)) == {"lines": 40_000, "stored": 40_000}
+    sql = f"SELECT count(), uniqExact(message) FROM events FINAL WHERE tenant_id = '{tenant}'"
+    assert store.ask(sql) == [(40_000, 40_000)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"api_key": "wrong"}, "HTTP 401 unauthorized"),
+        ({"url": DEAD_URL}, "check the URL, the network, and whether a collector"),
+    ],
+)
+def test_a_store_that_cannot_be_asked_is_said_with_the_mend(
+    agent: AgentProcess, tmp_path: Path, settings: dict[str, str], text: str
+) -> None:
+    (tmp_path / "logs" / "a.log").write_bytes(b"one\n")
+    agent.configure(collector=settings)
+    for command in ("verify", "repair"):
+        done = agent.command(command, "--patience", "0.1")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert text in done.stderr
+
+
+def test_another_tenants_key_compares_and_sends_nothing(agent: AgentProcess, store: Store, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    (logs / "a.log").write_bytes(b"one\n")
+    ship(agent, logs)
+    other = store.collector.new_tenant(f"other{time.monotonic_ns()}")
+    agent.configure(collector={"api_key": other})
+    for command in ("verify", "repair"):
+        done = agent.command(command)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "belongs to another tenant" in done.stderr
+    assert store.collector.search(other)["total_count"] == 0
+
+
+def test_a_path_that_no_source_has_is_a_fault_of_the_command_line(agent: AgentProcess, tmp_path: Path) -> None:
+    done = agent.command("verify", os.devnull, str(tmp_path / "logs" / "none.log"))
+    assert done.returncode == 2
+    assert "no source has this file" in done.stderr
