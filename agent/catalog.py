@@ -202,6 +202,8 @@ class Catalog:
         else:
             if tail.size < state.size:
                 self._cut.append(Lost(state, "cut_before_read", state.size - tail.size, tail.size, exact=True))
+            if tail.size < state.front[0] and not state.offset:
+                identity.see_front(state, tail.front(BODY_AT))  # what it is compared with before it is read
             state.size = tail.size
 
     def see(self, tail: Tail) -> None:

@@ -135,6 +135,22 @@ def test_what_is_cut_back_unread_is_a_loss_of_exactly_these_bytes(
     assert losses(tmp_path / "spool") == [("cut_before_read", first, count, False)]
 
 
+def test_an_unread_file_that_is_cut_back_is_read_as_far_as_it_still_goes(tmp_path: Path, logs: Path) -> None:
+    app = App(logs / "app.log")
+    with Reading(tmp_path / "spool", logs) as reading:
+        no_room(reading, logs)
+        app.write(20)
+        size = app.path.stat().st_size
+        seen(reading, app.path, size)
+        os.truncate(app.path, size // 2)
+        seen(reading, app.path, size // 2)
+        reading.disk.room_bytes = None
+        reading.has_read(1 + 10)
+        until(lambda: reading.counts("lost_bytes"), "the loss is told")
+    assert losses(tmp_path / "spool") == [("cut_before_read", size // 2, size // 2, False)]
+    assert app.lines[:10] == [line for line in app.lines if line in spooled(tmp_path / "spool")]
+
+
 def test_equal_inode_numbers_on_two_devices_are_two_files(tmp_path: Path, logs: Path) -> None:
     """As of two volumes without generations: which state is whose is told by the device."""
     paths = [logs / "a.log", logs / "b.log"]
