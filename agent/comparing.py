@@ -57,6 +57,8 @@ class Report(msgspec.Struct):
     stored: int = 0
     pending: int = 0
     """Not read, or not acknowledged: the agent is to send them yet."""
+    skipped: int = 0
+    """They were there at the agent's first start, and `start` did not want them."""
     deleted: int = 0
     expired: int = 0
     """Older than the collector keeps events."""
@@ -303,6 +305,8 @@ class _OfFile:
         at = bisect_left(others, start)
         if at < len(others) and others[at] < after:
             return "changed"
+        if self._job.state is not None and start < self._job.state.skipped:
+            return "skipped"
         if self._by.unsent.has(self._job.state, start):
             return "pending"
         days = self._by.asker.retention_days

@@ -138,7 +138,7 @@ async def _explain(comparison: Comparison, jobs: list[Job], reports: list[Report
                 await comparison.explained(job, report)
 
 
-_COUNTS = ("lines", "stored", "pending", "deleted", "expired", "changed", "missing", "extra")
+_COUNTS = ("lines", "stored", "pending", "skipped", "deleted", "expired", "changed", "missing", "extra")
 
 
 def _totals(reports: Iterable[Report]) -> dict[str, int]:
@@ -177,5 +177,5 @@ def lines(found: Found) -> list[str]:
 
 def _said(counts: dict[str, int]) -> str:
     words = [f"{counts['lines']:,} lines", f"{counts['stored']:,} stored"]
-    words += [f"{counts[name]:,} {name}" for name in ("pending", "deleted", "expired", "changed") if counts[name]]
+    words += [f"{counts[name]:,} {name}" for name in ("pending", "skipped", "deleted", "expired", "changed") if counts[name]]
     return ", ".join((*words, f"{counts['missing']:,} missing", f"{counts['extra']:,} extra"))

@@ -114,6 +114,7 @@ def totals(answer: Any) -> dict[str, int]:
 def write_kinds(logs: Path) -> list[dict[str, Any]]:
     """Logs of every kind, and the sources for them."""
     (logs / "plain.log").write_bytes(b"".join(b"plain %d %s\r\n" % (n, b"x" * (n % 90)) for n in range(40_000)))
+    (logs / "long.log").write_bytes(b"before\n" + b"long " * 300_000 + b"\nafter\n")
     (logs / "short.log").write_bytes(b"short 1\nshort 2\n\nshort 4\n")
     now = time.time()
     json_lines = [{"ts": now - n, "level": "warn", "msg": f"mail a{n}@example.org", "n": n} for n in range(300)]
@@ -139,18 +140,18 @@ def test_verify_names_exactly_what_is_missing_and_repair_sends_just_that(
     (logs / "plain.log").rename(logs / "plain.log.1")  # no source matches it now
     before = store.rows(tenant)
     clean = found(agent, code=0)
-    assert totals(clean) == {"lines": 40_904, "stored": 40_904}
+    assert totals(clean) == {"lines": 40_907, "stored": 40_907}
     assert {Path(report["path"]).name for report in clean["files"]} == {
         "plain.log.1",
         "short.log",
+        "long.log",
         "app.json",
         "trace.txt",
         "cri.pod",
     }
 
     chance = random.Random(7)
-    lost = sorted(chance.sample([row[0] for row in before], 500) + [row[0] for row in before[:3]])
-    lost = sorted(set(lost))
+    lost = sorted({*chance.sample([row[0] for row in before], 500), *(row[0] for row in before if len(row[1]) > 10_000)})
     store.lose(tenant, lost)
     said = found(agent, code=1)
     assert sorted(name for report in said["files"] for name in report["missing_ids"]) == lost
@@ -306,3 +307,17 @@ def test_a_path_that_no_source_has_is_a_fault_of_the_command_line(agent: AgentPr
     done = agent.command("verify", os.devnull, str(tmp_path / "logs" / "none.log"))
     assert done.returncode == 2
     assert "no source has this file" in done.stderr
+
+
+def test_what_start_has_skipped_is_not_missing(agent: AgentProcess, tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "a.log"
+    log.write_bytes(b"of before\n" * 1000)
+    agent.configure(start="end")
+    agent.start()
+    until(lambda: agent.status()["files"], "it is read", told=agent.log)
+    with log.open("ab") as file:
+        file.write(b"one\ntwo\n")
+    until(lambda: agent.status()["counts"].get("accepted_events") == 2, "what is new is stored", told=agent.log)
+    assert agent.stop() == 0
+    assert totals(found(agent, code=0)) == {"lines": 1002, "stored": 2, "skipped": 1000}
+    assert found(agent, "repair", code=0)["sent"]["events"] == 0
