@@ -32,6 +32,11 @@ class Shaped(msgspec.Struct):
     cut_bytes: int = 0
     """What is missing of these."""
 
+    @property
+    def data(self) -> memoryview:
+        """The events in it, without what is said of them."""
+        return memoryview(self.payload)[: None if self.sections is None else self.sections["data_bytes"]]
+
     def header(self, plain: wire.Header) -> wire.Header:
         """The header for these events, from one that has all that is not about them."""
         said = {

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from agent import crash, identity, wire
+from agent.blocks import invalid_lines
 from agent.codec import compress
 from agent.config import Config, Source
 from agent.contents import Lost
@@ -181,6 +182,8 @@ class Recorder:
         if not reproducible:
             self._spool.sync()
         self._ledger.read(events, to - begin)
+        if invalid := invalid_lines(window[start:] if shaped is None else shaped.data):
+            self._ledger.add("invalid_utf8", invalid)
         if shaped is not None and shaped.cut_events:
             self._ledger.add("truncated_events", shaped.cut_events)
             self._ledger.add("truncated_bytes", shaped.cut_bytes)

@@ -150,3 +150,14 @@ def test_real_limits_give_the_same_events_however_the_file_grows(seed: int) -> N
     content = b"\n".join(lines)
     sizes = sorted(chance.sample(range(len(content)), 50))
     assert events_of(blocks_of(content, sizes)) == events_of(blocks_of(content, []))
+
+
+@pytest.mark.parametrize("block", [b"", b"plain\n", "größer 🐢\n".encode(), b"\x00\n"])
+def test_what_is_utf_8_is_not_counted(block: bytes) -> None:
+    assert blocks.invalid_lines(block) == 0
+
+
+@given(st.lists(st.sampled_from([b"plain", "größer".encode(), b"gr\xf6\xdfer", b"\xff", b"half \xc3", b"\xed\xa0\x80"])))
+def test_each_line_that_is_not_utf_8_is_counted(lines: list[bytes]) -> None:
+    wrong = [line for line in lines if line not in (b"plain", "größer".encode())]
+    assert blocks.invalid_lines(memoryview(b"\n".join(lines))) == len(wrong)
