@@ -13,7 +13,22 @@ from typing import Any
 import msgspec
 
 from agent import config as configs
-from agent import discover, explain, forecast, letters, logs, naming, overview, probe, scope, service, shape, status, verify
+from agent import (
+    discover,
+    explain,
+    forecast,
+    labels,
+    letters,
+    logs,
+    naming,
+    overview,
+    probe,
+    scope,
+    service,
+    shape,
+    status,
+    verify,
+)
 from agent.config import Config
 from agent.errors import AgentError, ConfigError
 from agent.identity import FileState
@@ -120,6 +135,7 @@ def _check(options: argparse.Namespace) -> int:
     files, warnings, problems = _survey(config, state, retention_days=days)
     if not config.collector.api_key:
         problems.append("collector.api_key is empty: the collector will refuse everything; set api_key_file")
+    problems += labels.faults(config.sources)
     asked = asyncio.run(probe.probe(config.collector, state.recovery.tenant_id if state else "")) if options.collector else []
     problems += [problem for _, problem in asked if problem]
     events = forecast.events_in(files)

@@ -101,6 +101,8 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Literal["raw", "json"] = "raw"
     fields: Fields = Fields()
     labels: dict[str, str] = {}
+    labels_file: str = ""
+    """More of them, ``key="value"`` a line, as Kubernetes' downward API writes them; see `agent.labels`."""
     encoding: str = "utf-8"
     container: Literal["", "cri", "docker"] = ""
     multiline: Multiline = Multiline()

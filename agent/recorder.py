@@ -26,6 +26,7 @@ from agent.config import Config, Source
 from agent.contents import Lost
 from agent.errors import StorageFull
 from agent.identity import BODY_AT, FileState
+from agent.labels import Labels
 from agent.ledger import Ledger
 from agent.logs import REPEAT_S, Fault
 from agent.packing import Shaped
@@ -64,6 +65,7 @@ class Recorder:
         self._ledger = ledger
         self._on_append = on_append
         self._sources = {source.name: source for source in config.sources}
+        self._labels = {source.name: Labels(source.labels, source.labels_file) for source in config.sources}
         self._drops_oldest = config.spool.policy == "drop_oldest"
         self._boot = os.urandom(4).hex()
         self._records = 0
@@ -169,7 +171,7 @@ class Recorder:
             events=events,
             observed_ns=time.time_ns(),
             flags=flags,
-            **said_of(source),
+            **said_of(source, self._labels[source.name]),
             checkpoint=encode_checkpoint(Checkpoint(change, tail.replaces)),
         )
         if shaped is not None:
@@ -256,11 +258,11 @@ class Recorder:
         return loss_record(losses, record_id=name, agent=self._agent, scope=self._scope, observed_ns=now_ns)
 
 
-def said_of(source: Source) -> dict[str, Any]:
-    """What every record of a source says of it, by the names of `wire.Header`."""
+def said_of(source: Source, labels: Labels | None = None) -> dict[str, Any]:
+    """What every record of a source says of it, by the names of `wire.Header`. ``labels``: where they are kept."""
     return {
         "service": source.service or source.name,
         "format": source.format,
-        "labels": source.labels,
+        "labels": (labels or Labels(source.labels, source.labels_file)).now(),
         "fields": wire.Fields(source.fields.time, source.fields.level, source.fields.message),
     }
