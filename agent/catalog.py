@@ -374,6 +374,23 @@ class Catalog:
         yield from cut
         yield from self._search.settle(now_s, now_ns)
 
+    def open_tails(self) -> list[Tail]:
+        """The files that are open."""
+        return self._contents.handles.tails()
+
+    def give_up(self, tail: Tail, reason: str, now_ns: int) -> Lost | None:
+        """Let go of a deleted file for good: nothing else leads to what of it was not read."""
+        state = tail.state
+        if state is None:
+            return None
+        lost = Lost(state, reason, max(0, tail.size - state.offset), state.offset, exact=True, last=True)
+        state.size, state.gone_ns = tail.size, now_ns
+        state.finished = not lost.lost_bytes
+        if lost.lost_bytes:
+            self._contents.untold.add(state.origin)
+        self._contents.drop(tail)
+        return lost
+
     def told(self) -> None:
         """The losses found so far are in the spool."""
         self._search.told()

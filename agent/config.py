@@ -163,6 +163,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How often the collector is told how this agent is doing; 0: never."""
     start: str = BEGINNING
     """Of files that are there when a source is read for the first time: `BEGINNING`, `END`, or since and a duration."""
+    held_bytes: Bytes = 1024 * MIB
+    """What deleted files may take on disk that only the agent's handles keep."""
+    min_free_bytes: Annotated[int, msgspec.Meta(ge=0)] = 64 * MIB
+    """Below this much free space, or 5 % of a smaller file system, deleted files are let go and the spool grows no more."""
     spool: SpoolConfig = SpoolConfig()
     metrics: Metrics = Metrics()
     log: Log = Log()

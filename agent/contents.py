@@ -26,6 +26,8 @@ class Lost(NamedTuple):
     """The first lost byte."""
     exact: bool = False
     """These bytes and no others; else there may have been more."""
+    last: bool = False
+    """Nothing is left of the file: should that be found again after a crash, it is this loss and no other."""
 
 
 class Origins:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+FLOOR_PART = 20
+"""A floor of free space is not more than this part of a file system."""
+
 
 class Disk:
     """A handful of operations on files of the state folder; every failure is an OSError."""
@@ -26,6 +29,16 @@ class Disk:
 
     def read(self, fd: int, length: int, at: int) -> bytes:
         return os.pread(fd, length, at)
+
+    def free(self, place: int | Path) -> tuple[int, int]:
+        """Of a file system: what others than root may still write, and its size. ``place``: a descriptor or a path on it."""
+        stat = os.statvfs(place)
+        return stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
+
+    def missing_to_floor(self, place: int | Path, min_free_bytes: int) -> int:
+        """How many bytes less than the floor are free; negative above it. On a small file system the floor is lower."""
+        free, size = self.free(place)
+        return min(min_free_bytes, size // FLOOR_PART) - free
 
     def size(self, fd: int) -> int:
         return os.fstat(fd).st_size

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from agent import crash, discover, longline
 from agent.aging import DAY_S, WAIT_S, Ages
 from agent.blocks import BLOCK_BYTES
+from agent.bounds import Bounds
 from agent.catalog import Catalog
 from agent.config import Config
 from agent.contents import Lost, Origins
@@ -100,6 +101,7 @@ class Reader:
             config, spool, self.catalog.states, scope=scope, agent=agent, ledger=ledger, on_append=on_append
         )
         self._puller = Puller(config, self.catalog, self.recorder, stopping=self._stop.is_set)
+        self.bounds = Bounds(config, self.catalog, self.recorder, spool)
         self._held = held
         tails, self.recorder.losses = held.take() if held is not None else ([], [])
         self.catalog.adopt(tails)
@@ -171,6 +173,9 @@ class Reader:
         if (self._walk_wanted and now_s >= self._walk_after_s) or now_s >= self._next_walk_s or decided:
             self._walk(now_s)
         self._read_due()
+        for tail in self.bounds.keep(now_s):
+            self._due.pop(tail.inode, None)
+            self._unfinished.pop(tail.inode, None)
         self._note_acks()
         for path in self._watcher.wait(self._pause_s(), self._stop):
             self._notice(path)

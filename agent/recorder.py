@@ -85,7 +85,7 @@ class Recorder:
         """Whether a record of so many bytes can be appended now; notes it where not."""
         if not self._has_room(length):
             if now_s - self._full_said_s >= REPEAT_S:
-                log.warning("the spool is full (%d bytes): reading waits for acks", self._spool.size_bytes)
+                log.warning("the spool is full (%s): reading waits for acks", self._spool.full())
                 self._full_said_s = now_s
             self.blocked = True
             return False
@@ -221,7 +221,8 @@ class Recorder:
         known = {loss.loss_id for loss in self.losses}
         found = (
             wire.Loss(
-                f"{state.head_id if reason == wire.OVER_LONG else state.origin}-{at:x}" + f"-{lost_bytes:x}" * exact,
+                f"{state.head_id if reason == wire.OVER_LONG else state.origin}-{at:x}"
+                + f"-{lost_bytes:x}" * (exact and not last),
                 state.path,
                 state.source,
                 reason,
@@ -231,7 +232,7 @@ class Recorder:
                 state.head_id,
                 now_ns,
             )
-            for state, reason, lost_bytes, at, exact in lost
+            for state, reason, lost_bytes, at, exact, last in lost
         )
         losses = [loss for loss in found if loss.loss_id not in known]
         for loss in losses:

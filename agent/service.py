@@ -166,7 +166,13 @@ def _opened(config: Config) -> Spool:
     """Raises StateRefused."""
     folder = Path(config.state_dir) / status.SPOOL
     spool = config.spool
-    return Spool(folder, segment_bytes=spool.segment_bytes, max_bytes=spool.max_bytes, fsync=spool.fsync)
+    return Spool(
+        folder,
+        segment_bytes=spool.segment_bytes,
+        max_bytes=spool.max_bytes,
+        fsync=spool.fsync,
+        min_free_bytes=config.min_free_bytes,
+    )
 
 
 async def _session(

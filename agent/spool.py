@@ -40,6 +40,8 @@ log = logging.getLogger("agent.spool")
 
 Fsync = Literal["interval", "always", "never"]
 MAX_RUN_RECORDS = 256
+WAITING_BYTES = 4 << 20
+"""What may wait for acks while the disk is nearly full: a little, so that what the disk is full of can still be shipped."""
 _LONGEST_RECORD = wire.PREFIX_BYTES + wire.MAX_HEADER_BYTES + wire.MAX_PAYLOAD_BYTES
 
 
@@ -68,6 +70,7 @@ class Spool:
         segment_bytes: int,
         max_bytes: int,
         fsync: Fsync = "interval",
+        min_free_bytes: int = 0,
         disk: Disk | None = None,
         read_only: bool = False,
     ) -> None:
@@ -75,6 +78,7 @@ class Spool:
 
         Args:
             segment_bytes: a segment is sealed when it has grown by so much.
+            min_free_bytes: with less free space on its disk it takes no more than `WAITING_BYTES` that are not acked.
             fsync: ``interval``: somebody calls `sync`; ``always``: each record is synced before it counts; ``never``: the
                 kernel writes when it likes, and `sync` does nothing.
             read_only: only look at it, also while an agent works on it.
@@ -87,7 +91,8 @@ class Spool:
         self._segment_bytes = segment_bytes
         self._max_bytes = max_bytes
         self._fsync = fsync
-        self._disk = disk or Disk()
+        self._min_free_bytes = min_free_bytes
+        self.disk = self._disk = disk or Disk()
         self._lock = threading.RLock()
         self._syncing = threading.RLock()
         self._writing = threading.Lock()
@@ -166,7 +171,26 @@ class Spool:
     def room(self, length: int) -> bool:
         """Whether a record of ``length`` bytes may be appended now. False is backpressure: wait for acks."""
         with self._lock:  # the last head comes on top: however many files it names, a record fits once the rest is acked
-            return self.size_bytes - self._head_bytes + length <= self._max_bytes
+            if self.size_bytes - self._head_bytes + length > self._max_bytes:
+                return False
+        return not self._at_floor(length) or self._waiting_bytes() + length <= WAITING_BYTES
+
+    def full(self) -> str:
+        """Why there is no room."""
+        free, size = f"{self._min_free_bytes} bytes", f"{self.size_bytes} bytes"
+        return f"{size}, and less than min_free_bytes, {free}, are free on its disk" if self._at_floor(0) else size
+
+    def _at_floor(self, length: int) -> bool:
+        try:
+            return bool(self._min_free_bytes) and self._disk.missing_to_floor(self.folder, self._min_free_bytes) + length > 0
+        except OSError:
+            return False
+
+    def _waiting_bytes(self) -> int:
+        """What is not acked."""
+        with self._lock:
+            low = self.low_water
+            return sum(size for number, size in self._sizes.items() if number >= low.segment) - low.at
 
     def append(self, record: bytes) -> None:
         """Add one record.

@@ -70,6 +70,7 @@ def snapshot(reader: Reader, spool: Spool, ledger: Ledger, scope: Scope, *, pid:
         "drained": spool.drained,
         "lost_bytes": counts.get("lost_bytes", 0),
         "losses": ledger.losses(),
+        "held_bytes": reader.bounds.held_bytes,
         "ignored_files": sum(files for files, _ in reader.ages.ignored.values()),
         "ignored_bytes": sum(size for _, size in reader.ages.ignored.values()),
         "counts": counts,

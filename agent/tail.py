@@ -43,6 +43,9 @@ class Handles:
     def discard(self, tail: Tail) -> None:
         self._open.discard(tail)
 
+    def tails(self) -> list[Tail]:
+        return list(self._open)
+
     def make_room(self) -> None:
         """Before one more is opened."""
         if len(self._open) < self._limit:
@@ -181,6 +184,10 @@ class Tail:
         stat = os.fstat(self.open())
         self.size, self.mtime_ns, self.deleted = stat.st_size, stat.st_mtime_ns, stat.st_nlink == 0
         return self.size
+
+    def taken_bytes(self) -> int:
+        """What it takes on disk. Raises OSError."""
+        return os.fstat(self.open()).st_blocks * 512
 
     def front(self, length: int = FRONT_BYTES) -> bytes:
         return os.pread(self.open(), length, 0)

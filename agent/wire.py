@@ -208,6 +208,8 @@ LOSS_REASONS = (
     "quarantined",
     "line_without_end",
     OVER_LONG,
+    "held_bytes",
+    "free_space",
 )
 
 

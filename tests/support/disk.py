@@ -18,12 +18,17 @@ class FakeDisk(Disk):
         self.room_bytes: int | None = None
         self.failing_syncs = 0
         self.refuses = 0
+        self.free_bytes: int | None = None
+        """What a file system of a TiB says is free."""
         self.refused = 0
         """Writes that failed."""
         self.done: list[str] = []
         """Operations that matter for their order, oldest first."""
         self.synced: dict[int, int] = {}
         """inode -> length that a power cut leaves at least."""
+
+    def free(self, place: int | Path) -> tuple[int, int]:
+        return super().free(place) if self.free_bytes is None else (self.free_bytes, 1 << 40)
 
     def create(self, path: Path) -> int:
         self._may()

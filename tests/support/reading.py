@@ -29,7 +29,8 @@ class Reading:
 
     def __init__(self, folder: Path, logs: Path, disk: FakeDisk | None = None, **settings: Any) -> None:
         self.disk = disk or FakeDisk()
-        self.spool: Spool = open_spool(folder, self.disk, segment_bytes=settings.pop("segment_bytes", SEGMENT_BYTES))
+        segment_bytes, min_free_bytes = settings.pop("segment_bytes", SEGMENT_BYTES), settings.get("min_free_bytes", 0)
+        self.spool: Spool = open_spool(folder, self.disk, segment_bytes=segment_bytes, min_free_bytes=min_free_bytes)
         self.ledger = Ledger()
         self.error: BaseException | None = None
         held: Held | None = settings.pop("held", None)

@@ -64,8 +64,12 @@ def data_record(state: FileState, length: int, *, payload: bytes = b"x", replace
     return record_id, wire.encode_record(header, payload), merge(state, change)
 
 
-def open_spool(folder: Path, disk: FakeDisk | None = None, *, segment_bytes: int = 1000, max_bytes: int = 1 << 30) -> Spool:
-    return Spool(folder, segment_bytes=segment_bytes, max_bytes=max_bytes, disk=disk or FakeDisk())
+def open_spool(
+    folder: Path, disk: FakeDisk | None = None, *, segment_bytes: int = 1000, max_bytes: int = 1 << 30, min_free_bytes: int = 0
+) -> Spool:
+    return Spool(
+        folder, segment_bytes=segment_bytes, max_bytes=max_bytes, min_free_bytes=min_free_bytes, disk=disk or FakeDisk()
+    )
 
 
 def segments(folder: Path) -> list[Path]:

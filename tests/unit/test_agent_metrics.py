@@ -15,7 +15,7 @@ def said(**changes: Any) -> dict[str, Any]:
     file = {"path": "/a.log", "size_bytes": 100, "read_offset": 100, "acked_offset": 100, "state": "followed", "error": None}
     return {
         "sending": "ok", "reading": "ok", "spool_bytes": 7, "unread_bytes": 0, "drained": True, "lost_bytes": 0,
-        "ignored_files": 3, "counts": {}, "files": [file | changes.pop("file", {})], **changes,
+        "ignored_files": 3, "held_bytes": 4, "counts": {}, "files": [file | changes.pop("file", {})], **changes,
     }  # fmt: skip
 
 
