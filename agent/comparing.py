@@ -172,17 +172,20 @@ class Comparison:
 def owned(jobs: Iterable[Job]) -> dict[Path, frozenset[str]]:
     """Files that begin alike share a ``file_id``: a copy, or one that is being compressed. What is stored of it and not in any
     of them is said of the longest one."""
-    longest: dict[str, tuple[int, Path]] = {}
+    jobs = list(jobs)
+    having: dict[str, list[Job]] = {}
     for job in jobs:
         with suppress(OSError), opened(job) as file:
-            if file is None:
-                continue
-            for file_id in (file.head_id, file.body_id):
-                longest[file_id] = max(longest.get(file_id, (-1, job.path)), (file.size, job.path))
-    found: dict[Path, set[str]] = {}
-    for file_id, (_, path) in longest.items():
-        found.setdefault(path, set()).add(file_id)
-    return {path: frozenset(ids) for path, ids in found.items()}
+            for file_id in (file.head_id, file.body_id) if file is not None else ():
+                having.setdefault(file_id, []).append(job)
+    owners = {file_id: max(some, key=_size).path if len(some) > 1 else some[0].path for file_id, some in having.items()}
+    return {job.path: frozenset(file_id for file_id, path in owners.items() if path == job.path) for job in jobs}
+
+
+def _size(job: Job) -> int:
+    with suppress(OSError), opened(job) as file:
+        return file.size if file is not None else 0
+    return 0
 
 
 def opened(job: Job) -> AbstractContextManager[NamedFile | None]:

@@ -119,7 +119,7 @@ async def _compared(config: Config, unsent: Unsent, jobs: list[Job], found_scope
             repairer = Repairer(transport, unsent.tenant_id, agent=name, scope=found_scope, patience_s=options.patience)
         comparison = Comparison(asker, unsent, on_lacking=repairer.send if repairer else None, with_changed=options.changed)
         owners = owned(jobs)
-        reports = [await comparison.file(job, owners.get(job.path, frozenset())) for job in jobs]
+        reports = [await comparison.file(job, owners[job.path]) for job in jobs]
         await _explain(comparison, jobs, reports)
     return Found(
         all(report.is_clean for report in reports),
