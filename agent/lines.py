@@ -6,9 +6,11 @@ step that works on all bytes at once costs no loop over lines.
 
 from __future__ import annotations
 
-import struct
+import sys
+from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from io import BytesIO
 from itertools import accumulate
 
 Places = list[tuple[int, int]]
@@ -38,7 +40,8 @@ class Lines:
             end: how many bytes of the block they stand for.
             data: the texts with a newline between each two of them.
             starts: where each begins in the block; None: as ``spans`` say.
-            spans: how many bytes of the block each stands for, without the newline behind it; None: as long as it is.
+            spans: from where each begins to where the next one does, in bytes of the block; of the last one any number.
+                None: as in ``data``.
             sizes: length of each text; None: no text holds a newline.
             moved: the texts are not what lies in the block.
             clean: (number of texts, end of their bytes) where a record may end; None: behind any text.
@@ -64,9 +67,15 @@ class Lines:
         return list(map(len, self.texts)) if self.sizes is None else self.sizes
 
     @property
+    def spans(self) -> Sequence[int]:
+        if self._spans is None:
+            self._spans = spans_of(self.data) if self.sizes is None else list(map((1).__add__, self.sizes))
+        return self._spans
+
+    @property
     def starts(self) -> list[int]:
         if self._starts is None:
-            self._starts = places(self._spans or self.lengths)
+            self._starts = list(accumulate(self.spans[:-1], initial=0))
         return self._starts
 
     @property
@@ -76,11 +85,8 @@ class Lines:
     @property
     def steps(self) -> bytes:
         """uint32 per text: from where the one before starts to where it does; 0 for the first."""
-        if self._starts is None:
-            gaps = map((1).__add__, (self._spans or self.lengths)[:-1])
-        else:
-            gaps = map(int.__sub__, self._starts[1:], self._starts)
-        return struct.pack(f"<{len(self)}I", 0, *gaps)
+        gaps = self.spans[:-1] if self._starts is None else map(int.__sub__, self._starts[1:], self._starts)
+        return uint32s([0, *gaps])
 
     @property
     def one_stream(self) -> bool:
@@ -114,7 +120,7 @@ class Lines:
 
     def without_last(self, data: bytes, count: int) -> Lines:
         """Without the last ``count`` lines, which leaves ``data``."""
-        if self._starts is None:
+        if self._starts is None and self._spans is None:
             return Lines(len(data) + 1, data=data)
         left = len(self) - count
         return Lines(
@@ -124,7 +130,7 @@ class Lines:
 
     def grouped(self, events: list[bytes]) -> Lines:
         """Its lines as events of one or more, made of the same bytes."""
-        if self._starts is None:
+        if self._starts is None and self._spans is None:
             return Lines(self.end, data=self._data, texts=events, sizes=list(map(len, events)), partial=self.partial)
         return self.joined(events, [0, *accumulate(event.count(b"\n") + 1 for event in events[:-1])])
 
@@ -160,7 +166,7 @@ class Lines:
     def changed(self, *, data: bytes | None = None, texts: list[bytes] | None = None) -> Lines:
         """Other texts, as many, for the same bytes."""
         sizes = None if self.sizes is None or texts is None else list(map(len, texts))
-        spans = (self._spans or self.lengths) if self._starts is None else None
+        spans = self.spans if self._starts is None else None
         return Lines(
             self.end, data=data, texts=texts, starts=self._starts, spans=spans, sizes=sizes, moved=True, partial=self.partial,
             times=self.times, streams=self.streams,
@@ -179,11 +185,20 @@ class Lines:
         )
 
 
-def places(lengths: Sequence[int]) -> list[int]:
-    """Where texts of these lengths begin, with a byte between each two."""
-    found = list(accumulate(map((1).__add__, lengths), initial=0))
-    found.pop()
+def spans_of(data: bytes) -> list[int]:
+    """Of lines with a newline between each two: their lengths with it. No line outlives the next one, which halves the time."""
+    found = list(map(len, BytesIO(data)))
+    if not data or data.endswith(b"\n"):
+        found.append(0)
     return found
+
+
+def uint32s(values: Iterable[int]) -> bytes:
+    """Little-endian."""
+    found = array("I", values)
+    if sys.byteorder == "big":
+        found.byteswap()
+    return found.tobytes()
 
 
 def physical(encoding: str, block: bytes, offset: int, *, final: bool, front: bytes) -> Lines | None:
@@ -210,18 +225,15 @@ def physical(encoding: str, block: bytes, offset: int, *, final: bool, front: by
     if wide:
         return _wide(data, wide, end, skip, partial=partial, first=not offset)
     crlf = b"\r" in data and block.find(b"\r\n", 0, end) >= 0
-    starts = None
     moved = bool(encoding) and not data.isascii()
+    spans = spans_of(data) if moved or crlf else None
     if moved:
-        texts = data.split(b"\n")
-        starts = places(list(map(len, texts)))
-        data = b"\n".join(_decoded(texts, data, encoding))
+        data = b"\n".join(_decoded(data, encoding))
     if crlf:
-        starts = starts or places(list(map(len, data.split(b"\n"))))
         data = data.replace(b"\r\n", b"\n")
         if not partial:
             data = data.removesuffix(b"\r")
-    return Lines(end, data=data, starts=starts, moved=moved or crlf, partial=partial)
+    return Lines(end, data=data, spans=spans, moved=moved or crlf, partial=partial)
 
 
 def wide_encoding(encoding: str, front: bytes) -> str:
@@ -247,8 +259,8 @@ def _wide(data: bytes, encoding: str, end: int, skip: int, *, partial: bool, fir
     return Lines(end, data=made, starts=starts, moved=True, partial=partial)
 
 
-def _decoded(texts: list[bytes], data: bytes, encoding: str) -> list[bytes]:
+def _decoded(data: bytes, encoding: str) -> list[bytes]:
     made = data.decode(encoding, "replace").encode().split(b"\n")
-    if len(made) == len(texts):
+    if len(made) == data.count(b"\n") + 1:
         return made
-    return [text.decode(encoding, "replace").replace("\n", "�").encode() for text in texts]
+    return [text.decode(encoding, "replace").replace("\n", "\ufffd").encode() for text in data.split(b"\n")]

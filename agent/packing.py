@@ -11,7 +11,7 @@ import msgspec
 
 from agent import wire
 from agent.codec import decompress
-from agent.lines import Lines
+from agent.lines import Lines, uint32s
 
 
 class Shaped(msgspec.Struct):
@@ -63,7 +63,7 @@ def packed(lines: Lines, block: bytes, *, full_lengths: Sequence[int] | None, re
     parts = [data]
     if lines.sizes is not None and data.count(b"\n") != count:
         sections["sizes"] = True
-        parts.append(struct.pack(f"<{count}I", *lines.sizes))
+        parts.append(uint32s(lines.sizes))
     if not plain:
         sections["steps"] = True
         parts.append(lines.steps)

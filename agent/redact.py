@@ -34,7 +34,7 @@ _BEARER = re.compile(rb"earer (?=([A-Za-z0-9._~+/=-]{8,}+))")
 _GROUPS = re.compile(rb"\.[0-9]{1,3}+\.[0-9]{1,3}+\.[0-9]{1,3}+(?!\.?[0-9])")
 """Three of the four numbers of an address: a dot is rarer than a digit."""
 _SPLIT_GROUPS = re.compile(rb"(%s)(?!\.?[0-9])" % _GROUPS.pattern.rpartition(b"(?!")[0])
-_OVER_255 = rb"(?:[3-9][0-9]|2[6-9]|25(?=[6-9]))[0-9]"
+_OVER_255 = rb"[2-9][0-9][0-9](?<!2[0-4][0-9])(?<!25[0-5])"
 _GROUP_OVER_255 = re.compile(rb"\." + _OVER_255)
 _HEAD_OVER_255 = re.compile(rb"(?s:\xff.?)%s\xff" % _OVER_255)
 _HEADS = bytes(48 if 48 <= byte <= 57 else byte if byte in b".\xff" else 120 for byte in range(256))
