@@ -1,4 +1,4 @@
-"""Sending again what the store does not have: records of their own, straight to the collector, one after the other.
+"""Sending again what the store does not have: records of their own, straight to the collector, a run after the other.
 
 Promises:
 - An event keeps its ID, and every record is flagged ``replay``: what is there meanwhile is answered `duplicate`.
@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable
 from random import Random
+from typing import NamedTuple
 
 import msgspec
 
@@ -27,6 +28,8 @@ from agent.tail import shortened
 from agent.transport import NoReply, Transport
 
 MAX_REASONS = 20
+RUN_RAW_BYTES = 3 << 20
+"""Records are sent together up to about so much before compression: each request is an insert, and small ones cost the most."""
 
 
 class Sent(msgspec.Struct):
@@ -51,6 +54,11 @@ class Sent(msgspec.Struct):
             self.reasons.append(reason)
 
 
+class Record(NamedTuple):
+    header: wire.Header
+    data: bytes
+
+
 class Repairer:
     def __init__(
         self,
@@ -73,14 +81,15 @@ class Repairer:
         self._pause = pause
         self._clock = clock
         self._random = random or Random()
-        self._run = f"repair-{os.urandom(4).hex()}"
+        self._name = f"repair-{os.urandom(4).hex()}"
+        self._run: list[Record] = []
 
     async def send(self, lacking: Lacking) -> None:
-        """Raises CannotAsk."""
+        """Send it, with what comes next; `finish` sends the rest. Raises CannotAsk."""
         job, block = lacking.job, lacking.block
         plain = msgspec.structs.replace(
             block.header,
-            record_id=f"{self._run}-{self.sent.records}",
+            record_id=f"{self._name}-{self.sent.records}",
             agent=self._agent,
             scope=self._scope,
             source=job.source.name,
@@ -95,18 +104,31 @@ class Repairer:
         header, payload = picked(plain, block.payload, lacking.positions)
         self.sent.records += 1
         self.sent.events += header.events
-        await self._deliver(header, wire.encode_record(header, compress_aside(payload)))
+        self._run.append(Record(header, wire.encode_record(header, compress_aside(payload))))
+        if sum(record.header.raw_bytes for record in self._run) >= RUN_RAW_BYTES:
+            await self.finish()
 
-    async def _deliver(self, header: wire.Header, record: bytes) -> None:
+    async def finish(self) -> None:
+        """Send what waits. Raises CannotAsk."""
+        run, self._run = self._run, []
+        if run:
+            await self._deliver(run)
+
+    async def _deliver(self, run: list[Record]) -> None:
         silent_since_s: float | None = None
         attempt = 0
         while True:
             attempt += 1
-            decision, answered = await self._post(header, record)
+            decision, answered = await self._post(run)
             if isinstance(decision, retry.Delivered):
                 self._settle(decision.answer)
                 return
+            if isinstance(decision, retry.Split) and len(run) > 1:
+                for record in run:
+                    await self._deliver([record])
+                return
             if isinstance(decision, retry.Split):
+                header = run[0].header
                 self.sent.refused_records += 1
                 self.sent.say(f"bytes {header.source_from} to {header.source_to} of {header.path}: {decision.reason}")
                 return
@@ -118,17 +140,18 @@ class Repairer:
                 raise CannotAsk(f"nothing can be sent: {decision.reason}; run it again, what was sent is not sent twice")
             await self._pause(retry.wait_for(decision, attempt, self._random))
 
-    async def _post(self, header: wire.Header, record: bytes) -> tuple[retry.Decision, bool]:
+    async def _post(self, run: list[Record]) -> tuple[retry.Decision, bool]:
         """What became of it, and whether the collector has told to wait."""
         headers = {wire.REPLAY_HEADER: "1"}
         if self._tenant_id:
             headers[wire.TENANT_HEADER] = self._tenant_id
         try:
-            reply = await self._transport.post(record, headers)
+            reply = await self._transport.post(b"".join(record.data for record in run), headers)
         except NoReply as error:
             self._transport.failed(error.endpoint, suspicious=False)
             return retry.RetryAfter(str(error)), False
-        decision = retry.judge(reply.status, reply.headers, reply.body, {header.record_id: header.events}, self._tenant_id)
+        expected = {record.header.record_id: record.header.events for record in run}
+        decision = retry.judge(reply.status, reply.headers, reply.body, expected, self._tenant_id)
         if isinstance(decision, retry.RetryAfter) and reply.status != 429:
             self._transport.failed(reply.endpoint, suspicious=False)
         else:

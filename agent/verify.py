@@ -120,6 +120,8 @@ async def _compared(config: Config, unsent: Unsent, jobs: list[Job], found_scope
         comparison = Comparison(asker, unsent, on_lacking=repairer.send if repairer else None, with_changed=options.changed)
         owners = owned(jobs)
         reports = [await comparison.file(job, owners[job.path]) for job in jobs]
+        if repairer is not None:
+            await repairer.finish()
         await _explain(comparison, jobs, reports)
     return Found(
         all(report.is_clean for report in reports),

@@ -258,10 +258,12 @@ def test_a_repair_that_is_killed_is_repeated_and_nothing_is_there_twice(
     (logs / "a.log").write_bytes(b"".join(b"line %06d %s\n" % (n, b"x" * 200) for n in range(40_000)))
     tenant = ship(agent, logs)
     store.lose(tenant, [])
+    agent.configure(collector={"bandwidth_limit_bytes_per_s": 1000})  # its second request waits for minutes
     command = [sys.executable, "-m", "agent", "repair", "--config", str(agent.config)]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL) as repair:
         until(lambda: store.ask(f"SELECT count() FROM events WHERE tenant_id = '{tenant}'")[0][0], "some is sent")
         repair.kill()
+    agent.configure(collector={"bandwidth_limit_bytes_per_s": 0})
     left = found(agent, code=1)["totals"]["missing"]
     assert 0 < left < 40_000
     agent.start()  # beside it

@@ -120,14 +120,20 @@ def test_pages_are_followed_and_their_prefix_is_put_back() -> None:
     assert [query.get("cursor") for _, query, _ in answers.asked] == [None, "ab2"]
 
 
-def repaired(answers: Answers) -> Repairer:
+def repaired(answers: Answers, times: int = 1) -> Repairer:
     raw = b"one\ntwo\n"
     header = wire.Header(wire.DATA, "", file_id="f" * 16, raw_bytes=len(raw), events=2)
     job = Job(Path("/var/log/a.log"), Source("app", ("*",)), None, "scope")
     repairer = Repairer(
         answers, "t-1", agent="a", scope="scope", pause=answers.pause, clock=lambda: answers.now_s, random=Random(1)
     )  # type: ignore[arg-type]
-    asyncio.run(repairer.send(Lacking(job, Block(header, raw, 0, len(raw)), [1], 5)))
+
+    async def run() -> None:
+        for _ in range(times):
+            await repairer.send(Lacking(job, Block(header, raw, 0, len(raw)), [1], 5))
+        await repairer.finish()
+
+    asyncio.run(run())
     return repairer
 
 
@@ -153,8 +159,10 @@ def test_a_repair_waits_as_long_as_it_is_told_to_and_names_the_record_as_a_repla
 
 
 def test_a_record_that_is_refused_is_counted_and_does_not_end_the_repair() -> None:
-    sent = repaired(Answers(refused(422, "bad_record"))).sent
-    assert (sent.refused_records, sent.is_well) == (1, False)
+    answers = Answers(refused(422, "bad_record"))
+    sent = repaired(answers, times=3).sent
+    assert (sent.refused_records, sent.is_well) == (3, False)
+    assert [len(list(wire.decode_run(body))) for body, _ in answers.asked] == [3, 1, 1, 1]
     assert "bytes 0 to 8 of /var/log/a.log: HTTP 422 bad_record" in sent.reasons[0]
 
 
