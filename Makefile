@@ -1,6 +1,7 @@
 # make demo   the whole product on this machine; LOGS='/path/*.log …' VAR=dir PORT=n DURATION=seconds
 # make test   the whole suite; JOBS=n test files at once
 # make fuzz   every decoder for longer; FUZZ=times as many examples as in the suite
+# make model  files, agent and spool against a model of what must hold; MODEL=times as many histories as in the suite
 # make check  lint and types
 # make crash  death at every named point of the agent, once and again
 # make torture  harm to all of it and a count of every line; DURATION=seconds SEED=n EMBEDDED=1 (the engine inside the collector)
@@ -16,7 +17,7 @@ PY = $(VENV)/bin/python
 FIND_PYTHON = for p in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
 	  $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done
 
-.PHONY: demo test fuzz torture crash check bench clean
+.PHONY: demo test fuzz model torture crash check bench clean
 
 demo: $(VENV)/.demo
 	@$(PY) -m collector demo --var '$(VAR)' --port $(PORT) $(if $(DURATION),--duration $(DURATION)) --logs "$$LOGS"
@@ -33,6 +34,10 @@ check: $(VENV)/.dev
 FUZZ ?= 50
 fuzz: $(VENV)/.dev
 	FUZZ=$(FUZZ) $(PY) -m pytest --timeout 0 tests/fuzz
+
+MODEL ?= 20
+model: $(VENV)/.dev
+	MODEL=$(MODEL) $(PY) -m pytest -p no:cacheprovider --timeout 0 tests/model/test_identity_model.py
 
 torture: $(VENV)/.dev
 	$(PY) -m tests.torture $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED)) $(if $(EMBEDDED),--embedded)

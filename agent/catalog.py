@@ -99,6 +99,7 @@ class Catalog:
     def update(self, found: list[Found], now_s: float) -> Iterator[Tail]:
         """Take the result of a walk into account. Yields tails with something to read or to look at."""
         self._contents.walks += 1
+        listed_before = {known.inode for known in self.tails.values() if known.listed}
         for known in self.tails.values():
             known.listed = False
         arrived: list[Tail] = []
@@ -112,6 +113,7 @@ class Catalog:
                 continue  # a second link to the same file
             elif tail.path != path:
                 self._moved(tail, path)
+                tail.left_s = now_s
             tail.listed, tail.source = True, source
             touched = (stat.st_size, stat.st_mtime_ns) != (tail.size, tail.mtime_ns)
             if touched or tail.state is None or stat.st_size != tail.state.offset:
@@ -125,6 +127,7 @@ class Catalog:
         yield from arrived
         for tail in list(self.tails.values()):
             if not tail.listed:
+                tail.left_s = now_s if tail.inode in listed_before else tail.left_s
                 yield from self._unlisted(tail)
 
     def _moved(self, tail: Tail, path: str) -> None:
@@ -305,9 +308,11 @@ class Catalog:
         return front[:common] != other[:common]
 
     def _begin(self, tail: Tail, head: bytes, key: str, body_id: str, front: bytes) -> None:
-        tag = self.tags.get(key, -1) + 1
-        self.tags[key] = tag
-        again = self._fresh or any(body_id and state.body_id == body_id for state in self.states.values())
+        twin = next((state for state in self.states.values() if body_id and state.body_id == body_id), None)
+        # What differs from its twin does so behind their equal first 4 KiB: of these the lines keep their IDs.
+        tag = self.tags.get(key, -1) + 1 if twin is None else twin.tag
+        self.tags[key] = max(tag, self.tags.get(key, 0))
+        again = self._fresh or twin is not None
         state = FileState(
             origin=self._make_origin(),
             source=tail.source,

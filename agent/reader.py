@@ -5,9 +5,10 @@ Promises:
 - A quiet file's line leaves at once; after that at most every ``flush_interval_s``, unless a whole block is there. Files with
   much to read take turns, a block each.
 - When the spool is full nothing is read and nothing is lost: handles stay open, offsets stay where they are.
-- A rotated file is kept open until it has been read to its end and nothing was added for `ROTATED_IDLE_S`, and its bytes are
-  synced. Its last line counts without a newline then, and only then; and only with proof that it was rotated or deleted, not
-  because its folder cannot be looked into just now. So does that of a rotated file that still matches a source.
+- A rotated file is kept open until it has been read to its end, and nothing was added for `ROTATED_IDLE_S` since it was
+  rotated, and its bytes are synced. Its last line counts without a newline then, and only then; and only with proof that it
+  was rotated or deleted, not because its folder cannot be looked into just now. So does that of a rotated file that still
+  matches a source.
 - A reader that ends because the disk failed under its spool hands its open files to the next one (`agent.holding`).
 
 Order of a round: notices -> walk, if something came or went -> a block of each file that is due -> ack notes.
@@ -335,7 +336,7 @@ class Reader:
 
     def _finish_rotated(self, now_s: float) -> None:
         for tail in list(self.catalog.tails.values()):
-            idle_s = now_s - max(tail.grew_s, tail.first_seen_s)
+            idle_s = now_s - max(tail.grew_s, tail.first_seen_s, tail.left_s)
             if (tail.listed and not (tail.unread and tail.rotated)) or (self.blocked and tail.unread):
                 continue
             if idle_s < (DELETED_IDLE_S if tail.deleted else ROTATED_IDLE_S):

@@ -102,6 +102,8 @@ class Tail:
         self.read_s = float("-inf")
         """When a block was last taken."""
         self.grew_s = now_s
+        self.left_s = now_s
+        """When it was seen to have another name, or none: its app may write to it for a while yet."""
         self.error = ""
         self.gap: Gap | None = None
         self.gap_said = False
