@@ -142,6 +142,7 @@ class Puller:
         return longline.look(tail, state, begin, newline, size, final=final)
 
     def _waits_for_end(self, tail: Tail, state: FileState, size: int, now_s: float) -> Pulled:
+        self._catalog.see(tail)
         if not longline.is_waiting(tail, state, size):
             return Pulled.TAKEN  # the next part is looked through in turn with other files
         tail.read_s = now_s

@@ -25,8 +25,8 @@ Redact = Callable[[bytes], bytes]
 
 MAX_LOCAL_BYTES = 64
 """Longest part of an address before its ``@`` (RFC 5321, 4.5.3.1.1)."""
-REMEMBERED = 65_536
-"""Values whose hash is kept: logs name the same few again and again, and a hash costs more than all the rest."""
+REMEMBERED = 8192
+"""Values whose hash is kept, 2 MB of them: logs name the same few again and again, and a hash costs more than all the rest."""
 _DIGITS = b"0123456789"
 _LOCAL = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._%+-"
 _DOMAIN = re.compile(rb"@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9-]*[A-Za-z0-9])+")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +196,29 @@ def test_the_end_is_looked_for_again_where_the_file_has_changed_meanwhile(
     found = spooled(tmp_path / "spool")
     assert set(found) == {"first", "x" * MAX_LINE_BYTES, "second", "z" * (MIB // 2), "third"}
     assert all(len(ids) == 1 for ids in found.values())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_however_a_file_grows_and_its_readers_end_the_events_are_the_same(seed: int, tmp_path: Path, logs: Path) -> None:
+    """Lines of every length about the limit."""
+    chance, most = random.Random(seed), MAX_LINE_BYTES
+    sizes = [10, 3000, most - 1, most, most + 1, most + 2, 2 * most + 1, 10, 4097, most // 2]
+    chance.shuffle(sizes)
+    ends = [chance.choice(("\n", "\r\n")) for _ in sizes]
+    lines = [f"{n} ".ljust(size, chance.choice("abc")) for n, size in enumerate(sizes)]
+    content = "".join(map(str.__add__, lines, ends)).encode()
+    done = [sum(map(len, lines[:n])) + sum(map(len, ends[:n])) for n in range(1, len(lines) + 1)]
+    path, written, known = logs / "app.log", 0, 0
+    for upto in [*sorted(chance.sample([*range(1, len(content)), *done[:-1]], 6)), len(content)]:
+        with Reading(tmp_path / "spool", logs, segment_bytes=16 * MIB) as reading:
+            for part in sorted({(written + upto) // 2, upto}):
+                with path.open("ab") as file:
+                    file.write(content[written:part])
+                written = part
+                whole = sum(end <= written for end in done)
+                reading.has_read(whole - known)
+        known = whole
+    found = spooled(tmp_path / "spool")
+    assert {text: len(ids) for text, ids in found.items()} == {line[:most]: 1 for line in lines}
+    assert named(path, Source("app", (str(path),))) == found
+    assert sum(lost for _, lost, _ in told(tmp_path / "spool")) == sum(max(0, size - most) for size in sizes)
