@@ -83,7 +83,7 @@ def siblings(path: str) -> Iterator[str]:
     prefixes = (name + ".", name + "-", stem + "-", stem + ".")
     try:
         names = sorted(os.listdir(folder))
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no path of a file
         return
     for other in names:
         if other != name and other.startswith(prefixes) and not other.endswith(COMPRESSED):

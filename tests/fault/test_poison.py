@@ -10,7 +10,7 @@ import pytest
 
 from agent import retry, ship, wire
 from agent.codec import decompress
-from agent.reader import Reader
+from agent.puller import Pulled, Puller
 from agent.spool import Entry, Spool
 from agent.tail import Tail
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
@@ -140,14 +140,14 @@ def test_a_spool_that_cannot_be_read_for_a_while_ends_nothing(
 def test_a_file_on_which_the_agent_stumbles_holds_up_no_other_and_is_tried_again(
     tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    take, stumbles = Reader._take, True
+    take, stumbles = Puller._take, True
 
-    def stumbling(self: Reader, tail: Tail, *arguments: Any, **options: Any) -> bool:
+    def stumbling(self: Puller, tail: Tail, *arguments: Any, **options: Any) -> Pulled:
         if stumbles and tail.name.endswith("odd.log"):
             raise ZeroDivisionError("a fault of the program")
         return take(self, tail, *arguments, **options)
 
-    monkeypatch.setattr(Reader, "_take", stumbling)
+    monkeypatch.setattr(Puller, "_take", stumbling)
     odd, app = App(logs / "odd.log", "odd"), App(logs / "app.log")
     odd.write(2)
     app.write(3)

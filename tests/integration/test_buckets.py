@@ -98,7 +98,7 @@ def test_two_collectors_share_one_budget(redis: Redis) -> None:
             granted = await asyncio.gather(*(of.take(owner, Mode.UP_TO, 7, 0) for of in (one, other) * 10))
             assert sum(events for events, _ in granted) == 100
 
-        other = Shared(QuotaConfig(redis_url=redis.url), Metrics())
+        other = Shared(QuotaConfig(redis_url=redis.url, redis_timeout_s=5.0), Metrics())
         try:
             await other_work(other, clock)
         finally:
