@@ -113,7 +113,7 @@ def totals(answer: Any) -> dict[str, int]:
 
 def write_kinds(logs: Path) -> list[dict[str, Any]]:
     """Logs of every kind, and the sources for them."""
-    (logs / "plain.log").write_bytes(b"".join(b"plain %d %s\r\n" % (n, b"x" * (n % 90)) for n in range(40_000)))
+    (logs / "plain.log").write_bytes(b"".join(b"plain %d %s\r\n" % (n, b"x" * (n % 90)) for n in range(12_000)))
     (logs / "long.log").write_bytes(b"before\n" + b"long " * 300_000 + b"\nafter\n")
     (logs / "short.log").write_bytes(b"short 1\nshort 2\n\nshort 4\n")
     now = time.time()
@@ -140,7 +140,7 @@ def test_verify_names_exactly_what_is_missing_and_repair_sends_just_that(
     (logs / "plain.log").rename(logs / "plain.log.1")  # no source matches it now
     before = store.rows(tenant)
     clean = found(agent, code=0)
-    assert totals(clean) == {"lines": 40_907, "stored": 40_907}
+    assert totals(clean) == {"lines": 12_907, "stored": 12_907}
     assert {Path(report["path"]).name for report in clean["files"]} == {
         "plain.log.1",
         "short.log",
@@ -255,7 +255,7 @@ def test_a_repair_that_is_killed_is_repeated_and_nothing_is_there_twice(
     agent: AgentProcess, store: Store, tmp_path: Path
 ) -> None:
     logs = tmp_path / "logs"
-    (logs / "a.log").write_bytes(b"".join(b"line %06d %s\n" % (n, b"x" * 200) for n in range(40_000)))
+    (logs / "a.log").write_bytes(b"".join(b"line %06d %s\n" % (n, b"x" * 200) for n in range(20_000)))
     tenant = ship(agent, logs)
     store.lose(tenant, [])
     agent.configure(collector={"bandwidth_limit_bytes_per_s": 1000})  # its second request waits for minutes
@@ -265,13 +265,13 @@ def test_a_repair_that_is_killed_is_repeated_and_nothing_is_there_twice(
         repair.kill()
     agent.configure(collector={"bandwidth_limit_bytes_per_s": 0})
     left = found(agent, code=1)["totals"]["missing"]
-    assert 0 < left < 40_000
+    assert 0 < left < 20_000
     agent.start()  # beside it
     sent = found(agent, "repair", code=0)["sent"]
-    assert sent["accepted"] + sent["duplicate"] == sent["events"] >= left - 10_000
-    assert totals(found(agent, code=0)) == {"lines": 40_000, "stored": 40_000}
+    assert sent["accepted"] + sent["duplicate"] == sent["events"] <= left
+    assert totals(found(agent, code=0)) == {"lines": 20_000, "stored": 20_000}
     sql = f"SELECT count(), uniqExact(message) FROM events FINAL WHERE tenant_id = '{tenant}'"
-    assert store.ask(sql) == [(40_000, 40_000)]
+    assert store.ask(sql) == [(20_000, 20_000)]
 
 
 @pytest.mark.parametrize(
