@@ -10,16 +10,21 @@ import glob
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
+
+from agent import mounts
 
 log = logging.getLogger("agent.discover")
 
 COMPRESSED = (".gz", ".zst", ".xz", ".bz2", ".lz4", ".zip")
 SOMETHING = ""
 """Stands for a path that cannot be told."""
+RETRY_S = 60.0
+"""A kernel that gave no notices is asked again after so long."""
 STEP_MS = 20
 """How long notices are collected: the part of the latency that the kernel's notices cost."""
 
@@ -91,30 +96,44 @@ def siblings(path: str) -> Iterator[str]:
 
 
 class Watcher:
-    """Notices of changes in a set of folders. Without them (``polling``, or the kernel refuses) the caller looks by itself."""
+    """Notices of changes in a set of folders. Without them (``polling``; the kernel refuses; others write to the file system)
+    the caller looks by itself."""
 
     def __init__(self, *, polling: bool) -> None:
         self._polling = polling
         self._folders: set[str] = set()
         self._notify: RustNotify | None = None
-        self._pause = threading.Event()
+        self._remote = False
+        self._retry_s = float("inf")
+        self._said: set[str] = set()
 
     @property
     def blind(self) -> bool:
-        """No notices come: every file has to be looked at."""
-        return self._notify is None
+        """Not all notices come: every file has to be looked at."""
+        return self._notify is None or self._remote
 
     def watch(self, wanted: set[str]) -> bool:
         """Watch exactly these folders. True when that changed anything: notices may have been missed meanwhile."""
-        if self._polling or wanted == self._folders:
+        if self._polling or (wanted == self._folders and time.monotonic() < self._retry_s):
             return False
         self.close()
-        self._folders = wanted
+        self._folders, self._retry_s = wanted, float("inf")
+        remote = mounts.remote(wanted)
+        self._remote = bool(remote)
+        if remote:
+            named = ", ".join(sorted(f"{folder} ({kind})" for folder, kind in remote.items()))
+            self._warn("no notices come of what other machines write to %s: looking at every file instead", named)
         try:
             self._notify = RustNotify(sorted(wanted), False, False, 0, False, True) if wanted else None
         except OSError as error:
-            log.warning("no notices of file changes (%s): looking at every file instead; raise fs.inotify limits", error)
+            self._retry_s = time.monotonic() + RETRY_S
+            self._warn("no notices of file changes (%s): looking at every file instead; raise fs.inotify limits", str(error))
         return True
+
+    def _warn(self, text: str, what: str) -> None:
+        """Once: looking goes on, and it is tried again."""
+        log.log(logging.DEBUG if what in self._said else logging.WARNING, text, what)
+        self._said.add(what)
 
     def wait(self, timeout_s: float, stop: threading.Event) -> set[str]:
         """The paths that changed, or `SOMETHING`, as soon as there are any; an empty set after ``timeout_s``."""

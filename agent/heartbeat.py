@@ -4,7 +4,8 @@
   again: the next one says more. So it holds no data up, and a collector too old to know it only refuses it.
 - The first leaves soon after the start, one each interval after that, and one at the end that says so.
 - Lag is measured against acknowledgements. In seconds it is the age of the first look at which the file was longer than
-  what is acknowledged now: right to `LOOK_S`, and for what was there at the start counted from the start.
+  what is acknowledged now: right to `LOOK_S` (more with thousands of files), and for what was there at the start counted
+  from the start.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ log = logging.getLogger("agent.heartbeat")
 
 FIRST_S = 2.0
 LOOK_S = 5.0
+LOOK_COST_FACTOR = 500
+"""A look at thousands of files waits for so many times the CPU time of the last one."""
 MAX_FILES = 500
 MAX_LOOKS = 128
 """Kept per file; beyond it every other one is forgotten."""
@@ -90,15 +93,19 @@ class Heartbeats:
     async def run(self, post: Callable[[bytes], Awaitable[None]]) -> None:
         """Send them by ``post`` until `goodbye`. Nothing that goes wrong here ends anything."""
         next_s = self._began_s + min(FIRST_S, self._interval_s)
-        stopping = False
+        stopping, look_s = False, LOOK_S
         while not stopping:
-            stopping = await self._stops_within(min(LOOK_S, next_s - time.monotonic()))
+            stopping = await self._stops_within(min(look_s, next_s - time.monotonic()))
+            began_s = time.thread_time()
             try:
-                if stopping or time.monotonic() >= next_s:
-                    next_s = time.monotonic() + self._interval_s
-                    await post(self.record(stopping=stopping))
-                else:
+                due = stopping or time.monotonic() >= next_s
+                record = self.record(stopping=stopping) if due else b""
+                if not due:
                     self._look(self._snapshot())
+                look_s = max(LOOK_S, LOOK_COST_FACTOR * (time.thread_time() - began_s))
+                if due:
+                    next_s = time.monotonic() + self._interval_s
+                    await post(record)
             except Exception as error:
                 log.debug("a heartbeat was not sent: %s: %s", type(error).__name__, error)
         self._done.set()

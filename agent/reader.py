@@ -55,6 +55,10 @@ FULL_WAIT_S = 0.2
 WALK_COST_FACTOR = 20
 """A walk of many files that notices trigger is not repeated before this many times its own duration has passed."""
 
+IDLE_COST_FACTOR = 400
+DEAR_WALK_S = 0.02
+"""A walk of thousands of files that nothing but time asks for waits for so many times the CPU time it takes."""
+
 
 class Reader:
     """Runs in a thread of its own (`run`) until ``stop``; then reads to the end of every file, and returns."""
@@ -230,7 +234,7 @@ class Reader:
 
     def _walk(self, now_s: float) -> None:
         """Look at every file that matches, and settle which content is where."""
-        self._walk_wanted = False
+        began_s, self._walk_wanted = time.thread_time(), False
         moved = self._watcher.watch(discover.folders(self._globs) | self._real_folders())
         for tail in self.catalog.update(self._young(list(discover.find(self._globs)), now_s), now_s):
             self._due[tail.inode] = tail
@@ -255,7 +259,9 @@ class Reader:
         self._by_path = {path: tail for tail in tails for path in (tail.path, tail.real_path)}
         done_s = time.monotonic()
         self._walk_after_s = done_s + WALK_COST_FACTOR * (done_s - now_s)
-        self._next_walk_s = done_s + self._config.rescan_interval_s
+        cost_s = time.thread_time() - began_s
+        rest_s = IDLE_COST_FACTOR * cost_s if cost_s >= DEAR_WALK_S else 0.0
+        self._next_walk_s = done_s + max(self._config.rescan_interval_s, rest_s)
         if self._watcher.blind:
             self._next_walk_s = max(done_s + self._config.flush_interval_s, self._walk_after_s)
 

@@ -57,7 +57,8 @@ def run(folder: Path, load: Load) -> Iterator[dict[str, Any]]:
         start_cpu_s = started(Path(work) / "start", load)
         yield shipping(Path(work) / "ship", path, load, start_cpu_s)
         yield single_lines(Path(work) / "lines", load)
-        yield idle(Path(work) / "idle", load)
+        yield idle(Path(work) / "idle", load, IDLE_FILES)
+        yield {**idle(Path(work) / "many", load, load.many_files), "benchmark": "agent.many"}
     yield transforms(path)
 
 
@@ -174,16 +175,17 @@ def single_lines(folder: Path, load: Load) -> dict[str, Any]:
     }
 
 
-def idle(folder: Path, load: Load) -> dict[str, Any]:
+def idle(folder: Path, load: Load, files: int) -> dict[str, Any]:
     """Watching files to which nobody writes."""
     logs = folder / "logs"
     logs.mkdir(parents=True)
-    for number in range(IDLE_FILES):
+    for number in range(files):
         (logs / f"app-{number}.log").write_bytes(b"file %d of those that rest\n" % number * 10)
     with sink() as url, agent(folder, url, logs / "*.log") as process:
-        wait_for_events(url, IDLE_FILES * 10, process)
+        wait_for_events(url, files * 10, process)
         measure.pause(min(1.0, load.idle_s))
         pid = process.status()["pid"]
+        opened = len(list(Path(f"/proc/{pid}/fd").iterdir()))
         began_s, before_s = time.monotonic(), measure.cpu_s(pid)
         measure.pause(load.idle_s)
         used_s = measure.cpu_s(pid) - before_s
@@ -191,7 +193,8 @@ def idle(folder: Path, load: Load) -> dict[str, Any]:
         memory_mb, peak_mb = measure.memory_mb(pid), measure.peak_memory_mb(pid)
     return {
         "benchmark": "agent.idle",
-        "files": IDLE_FILES,
+        "files": files,
+        "descriptors": opened,
         "watched_s": round(wall_s, 2),
         "cpu_percent": round(100 * used_s / wall_s, 3),
         "memory_mb": round(memory_mb, 1),

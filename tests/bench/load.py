@@ -10,6 +10,7 @@ class Load(NamedTuple):
     """Of the access log; JSON lines are half of it."""
     idle_s: float = 10.0
     """How long an idle process is watched."""
+    many_files: int = 10_000
     lines: int = 50
     """How many lines are timed on their way, one by one."""
     quiet_s: float = 0.5
@@ -32,6 +33,7 @@ class Load(NamedTuple):
 QUICK = Load(
     size_mb=1,
     idle_s=0.2,
+    many_files=300,
     lines=3,
     quiet_s=0.05,
     merge_s=0.5,

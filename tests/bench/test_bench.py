@@ -37,12 +37,14 @@ API = THROUGHPUT | {
     "events_per_cpu_s",
     "times_json_loads",
 }
+IDLE = {"files", "descriptors", "watched_s", "cpu_percent", "memory_mb", "peak_memory_mb"}
 LINE = {"events", "p50_ms", "p99_ms", "peak_memory_mb"}
 EXPECTED = {
     "agent": {
         "agent.ship": SHIP,
         "agent.line": LINE,
-        "agent.idle": {"files", "watched_s", "cpu_percent", "memory_mb", "peak_memory_mb"},
+        "agent.idle": IDLE,
+        "agent.many": IDLE,
         "agent.shape": {"input_mb", "raw", *SHAPES},
     },
     "api": {
