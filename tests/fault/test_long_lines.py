@@ -74,7 +74,7 @@ def told(folder: Path) -> list[tuple[str, int, bool]]:
     return [(loss.reason, loss.lost_bytes, loss.at_least) for loss in losses]
 
 
-@pytest.mark.parametrize("point", ["loss.appended", "append.half:3", "append.applied:2"])
+@pytest.mark.parametrize("point", ["loss.appended", "append.half:3"])
 def test_a_kill_amid_a_long_line_makes_no_second_event_of_it(
     point: str, agent: AgentProcess, sink: SinkProcess, logs: Path
 ) -> None:
@@ -106,7 +106,7 @@ def test_a_live_line_is_not_sent_however_long_it_grows_and_its_file_is_not_read_
         until(lambda: agent.status()["unread_bytes"] == app.path.stat().st_size - 61, "it is seen", told=agent.log)
     agent.kill()
     agent.start()
-    for _ in range(50):
+    for _ in range(20):
         app.append("z" * 100)
         until(lambda: agent.status()["unread_bytes"] == app.path.stat().st_size - 61, "it is seen", told=agent.log)
     io = Path(f"/proc/{agent.status()['pid']}/io").read_text()
@@ -116,7 +116,7 @@ def test_a_live_line_is_not_sent_however_long_it_grows_and_its_file_is_not_read_
     app.write(1)
     arrived(sink, [*app.lines, piece], told=agent)
     assert sorted(sink.seen().texts) == sorted([*app.lines, piece])
-    assert [loss["lost_bytes"] for loss in sink.seen().losses] == [3 * MIB + 5000]
+    assert [loss["lost_bytes"] for loss in sink.seen().losses] == [3 * MIB + 2000]
 
 
 def test_memory_and_turns_are_bounded_for_a_line_of_a_gigabyte(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:

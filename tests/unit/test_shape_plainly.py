@@ -9,8 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent import containers, multiline, packing, redact, shape, wire
+from agent.blocks import MAX_LINE_BYTES
+from agent.codec import compress
 from agent.config import Multiline, Redact, Source
+from collector import blocks, parcels
 from tests.support import plainly
+from tests.support.records import FILE_ID, NOW_NS, tenant
 
 CASES: dict[str, dict[str, Any]] = {
     "ip": {"redact": Redact(("ip",))},
@@ -70,13 +74,52 @@ def events_of(source: Source, content: bytes) -> list[plainly.Event]:
 
 
 @pytest.mark.parametrize("name", CASES)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(text=near_misses, byte=st.sampled_from([b"", b"\xff", b"\xc3"]))
 def test_whole_blocks_give_what_line_by_line_does(name: str, text: str, byte: bytes) -> None:
     source = SOURCES[name]
     encoding = {"utf-16": "utf-16-le"}.get(source.encoding, source.encoding)
     content = text.encode(encoding, "replace") + byte
     assert events_of(source, content) == plainly.events(source, content)
+
+
+def taken(shaped: packing.Shaped, offset: int) -> list[plainly.Event]:
+    """What a collector makes of it, after a check that it names the events as the agent does."""
+    plain = wire.Header(
+        wire.DATA, "r", source="app", file_id=FILE_ID, origin="o", base_offset=offset, observed_ns=NOW_NS, source_to=1
+    )
+    header = shaped.header(plain)
+    found = [plainly.Event(*event) for event in packing.events_of(header, shaped.payload)]
+    record = wire.encode_record(header, compress(shaped.payload))
+    (parcel,) = blocks.open_run(record, tenant=tenant("t1"), now_ns=NOW_NS)
+    assert parcels.texts_of(parcel) == [event.text for event in found]
+    assert parcels.ids_of(parcel) == [wire.event_id(FILE_ID, *event) for event in found]
+    return found
+
+
+@pytest.mark.parametrize("name", CASES)
+@settings(max_examples=30, deadline=None)
+@given(text=near_misses)
+def test_a_collector_takes_what_a_transform_makes(name: str, text: str) -> None:
+    source = SOURCES[name]
+    plan = shape.plan_of(source)
+    assert plan is not None
+    content = text.encode({"utf-16": "utf-16-le"}.get(source.encoding, source.encoding), "replace")
+    shaped = shape.apply(plan, content, 5000, final=True, front=content[:2])
+    if shaped is not None and shaped.events:
+        taken(shaped, 5000)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_collector_takes_the_event_of_a_line_longer_than_a_block(name: str) -> None:
+    plan = shape.plan_of(SOURCES[name])
+    assert plan is not None
+    line = ("1.2.3.4 a b@c.d " * 140_000).encode("utf-16-le" if SOURCES[name].encoding.startswith("utf-16") else "utf-8")
+    shaped = shape.over_long(plan, line, 5000, 5 << 30, (5 << 30) + 5001, partial=False)
+    (event,) = taken(shaped, 5000)
+    assert event.offset == 5000
+    assert 0 < len(event.text) <= plan.max_bytes
+    assert 0 < (5 << 30) - shaped.cut_bytes <= MAX_LINE_BYTES + shape.MARGIN_BYTES
 
 
 ADVERSARIAL = {
