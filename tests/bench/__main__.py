@@ -1,4 +1,4 @@
-"""``python -m tests.bench [agent|api|collector] [--size MB] [--json]``
+"""``python -m tests.bench [agent|api|collector|verify] [--size MB] [--json]``
 
 One JSON object on stdout: the machine, and per benchmark its input, events/s, MB/s, p50 and p99 in ms, peak memory and more.
 What is measured shows on stderr as it comes, unless ``--json`` asks for nothing but the object. Other work on the machine
@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.bench import agent, api, collector, measure
+from tests.bench import agent, api, collector, measure, verify
 from tests.bench.load import QUICK, Load
 
 BENCHMARKS: dict[str, Callable[[Path, Load], Iterator[dict[str, Any]]]] = {
     "agent": agent.run,
     "api": api.run,
     "collector": collector.run,
+    "verify": verify.run,
 }
 
 

@@ -38,6 +38,7 @@ API = THROUGHPUT | {
     "times_json_loads",
 }
 IDLE = {"files", "descriptors", "watched_s", "cpu_percent", "memory_mb", "peak_memory_mb"}
+VERIFY = {"input_mb", "events", "cpu_s", "collector_cpu_s", "cpu_s_per_million", "collector_cpu_s_per_million"}
 LINE = {"events", "p50_ms", "p99_ms", "peak_memory_mb"}
 EXPECTED = {
     "agent": {
@@ -68,12 +69,13 @@ EXPECTED = {
         "collector.json": INGEST,
         "collector.line": LINE | {"agent_peak_memory_mb"},
     },
+    "verify": {"verify.all_there": VERIFY, "verify.all_missing": VERIFY},
 }
 BLOCK_BYTES = 1 << 20
 
 
 @pytest.mark.parametrize(
-    "name", ["agent", pytest.param("api", marks=pytest.mark.engine), pytest.param("collector", marks=pytest.mark.engine)]
+    "name", ["agent", *(pytest.param(name, marks=pytest.mark.engine) for name in ("api", "collector", "verify"))]
 )
 def test_a_benchmark_says_all_it_promises(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if name != "agent" and importlib.util.find_spec("chdb") is None:

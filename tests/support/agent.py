@@ -132,14 +132,14 @@ class AgentProcess:
         except ConnectionError:
             return {}
 
-    def command(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def command(self, name: str, *arguments: str, deadline_s: float = _END_DEADLINE_S) -> subprocess.CompletedProcess[str]:
         """Another command of the agent on the same configuration, to its end."""
         return subprocess.run(
             [sys.executable, "-m", "agent", name, *arguments, "--config", str(self.config)],
             cwd=REPOSITORY,
             capture_output=True,
             text=True,
-            timeout=_END_DEADLINE_S,
+            timeout=deadline_s,
             check=False,
         )
 
