@@ -38,7 +38,7 @@ def drop(old: bytes, record_of: RecordOf, *, now_ns: int) -> Dropped | None:
             continue
         recovery.feed(item, 0)
         at_front = at_front and item.header.kind == wire.FILES
-        if at_front or item.header.kind == wire.LOSS:
+        if at_front or item.header.kind in (wire.LOSS, wire.COMPLETED):
             kept.append(old[item.start : item.end])
         elif item.header.kind == wire.DATA:
             given_up.append(item.header)

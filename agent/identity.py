@@ -104,6 +104,10 @@ class FileState(msgspec.Struct, array_like=True):
     """The real path, where ``path`` is a link or no UTF-8: rotated siblings lie beside this one."""
     skipped: int = 0
     """So many bytes at its front were there when its source was read for the first time, and were not wanted (`start`)."""
+    halves: list[str] = []
+    """IDs of events at the offset that were shipped although they may go on (`agent.recorder`, the end)."""
+    half_to: int = 0
+    """How far they reach in the file."""
 
 
 def file_id(scope: str, source: str, anchor: bytes, tag: int) -> str:

@@ -57,12 +57,12 @@ class Search:
 
     def _give_up(self, state: FileState, now_ns: int) -> Iterator[Lost]:
         state.gone_ns = state.gone_ns or now_ns
-        state.finished = not state.gaps and state.size <= max(state.offset, state.read_to)
+        state.finished = not state.gaps and state.size <= max(state.offset, state.read_to, state.half_to if state.halves else 0)
         if not state.finished:
             self._contents.untold.add(state.origin)
         for start, end in state.gaps:
             yield Lost(state, "spool_record_damaged", end - max(start, state.offset), max(start, state.offset), exact=True)
-        if state.size > (unread_from := max(state.offset, state.read_to)):
+        if state.size > (unread_from := max(state.offset, state.read_to, state.half_to if state.halves else 0)):
             reason = "cut_before_read" if os.path.exists(state.path) else "deleted_before_read"
             yield Lost(state, reason, state.size - unread_from, unread_from)
 

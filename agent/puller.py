@@ -85,6 +85,24 @@ class Puller:
             return Pulled.WAITS
         return self._take(tail, state, size, now_s, final=final)
 
+    def part(self, tail: Tail, state: FileState, now_s: float) -> int:
+        """The end of the agent comes: take what is left of a file as it stands, and leave its offset (`Recorder.part`).
+        Returns how many bytes that was. Raises OSError, StorageFull, StorageFailed."""
+        size = tail.look()
+        if not 0 < size - state.offset <= BLOCK_BYTES:
+            return 0
+        window = self._read(tail, state.offset)
+        whole = window.at + window.end == size and self._goes_on(tail, state, window)
+        if not whole or self._first_gap(tail, state.offset, window) != window.end:
+            return 0
+        cut, shaped = self._cut(tail, state.offset, window, window.end, now_s, final=True)
+        if cut is None or not cut.events or window.start + cut.length != window.end:
+            return 0
+        if not self._recorder.is_ready(cut.length * SHAPED_GROWTH + RECORD_ROOM, now_s):
+            return 0
+        self._recorder.part(tail, state, memoryview(self._buffer)[: window.end], window.at, cut.events, shaped=shaped)
+        return cut.length
+
     def timeout_s(self, tail: Tail) -> float:
         """After how long without anything new the last event of a file counts as complete; 0: that is known at once."""
         plan = self._plans[tail.source]

@@ -120,6 +120,9 @@ class Reader:
         self._more = False
         self._stop_by_s = float("inf")
         self._quiet_s = 0.0
+        self._parting = False
+        self.parted_bytes = 0
+        """Of events that were sent although they may go on: they still count as unread."""
         self._at_once = threading.Event()
 
     @property
@@ -142,10 +145,11 @@ class Reader:
             started=sorted(self._starts.started),
         )
 
-    def stop(self, *, within_s: float, quiet_s: float = 0.0) -> None:
+    def stop(self, *, within_s: float, quiet_s: float = 0.0, parting: bool = False) -> None:
         """Return from `run` when all there is has been read and nothing was added for ``quiet_s``; at the latest after
-        ``within_s``. With 0 at once: after the block that is being read."""
-        self._quiet_s = quiet_s
+        ``within_s``. With 0 at once: after the block that is being read. ``parting``: nobody may follow; what has no end yet
+        is sent as it stands."""
+        self._quiet_s, self._parting = quiet_s, parting
         self._stop_by_s = time.monotonic() + within_s
         self._stop.set()
         if within_s <= 0:
@@ -216,11 +220,18 @@ class Reader:
         if (stat.st_dev, stat.st_ino) != tail.inode:
             self._walk_wanted = True
 
-    def _end_events(self, now_s: float) -> None:
-        """Nothing was added for as long as `stop` was told to wait: the last event of each file counts as complete."""
-        for tail in list(self._unfinished.values()):
-            tail.grew_s = min(tail.grew_s, now_s - self._puller.timeout_s(tail))
-            self._pull_safely(tail, final=False)
+    def _part(self, now_s: float) -> None:
+        """Whoever reads these files next may never come: last lines, and events, that have no end yet are sent as they are."""
+        for tail in list(self.catalog.tails.values()):
+            if tail.state is None or not tail.unread or tail.error:
+                continue
+            try:
+                self.parted_bytes += self._puller.part(tail, tail.state, now_s)
+            except StorageFailed as error:
+                if not isinstance(error, StorageFull):
+                    raise
+            except Exception as error:
+                self._unreadable(tail, error)
 
     def _look_around(self, wait_s: float) -> None:
         """On the way to the end: what was added or rotated meanwhile."""
@@ -440,8 +451,8 @@ class Reader:
             quiet_since_s = now_s if progress or self.blocked else max(quiet_since_s, grown_s)
             end_s = min(self._stop_by_s, quiet_since_s + self._quiet_s)
             if now_s >= (self._stop_by_s if progress else end_s):
-                if self._quiet_s and now_s < self._stop_by_s:
-                    self._end_events(now_s)
+                if self._parting:
+                    self._part(now_s)
                 break
             if not progress:
                 self.recorder.tell()

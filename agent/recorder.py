@@ -3,6 +3,10 @@
 Promises:
 - One append moves the data and the offset; nothing else moves an offset.
 - Losses go the way of the data: through the spool, synced at once, since nobody could count them again.
+- The end of the agent may come before the end of a line. What there is of it, and of an event of several lines, is shipped
+  then, labelled `wire.PARTIAL_LABEL`, and the offset stays before it. Should it be the same when it is read again, its ID is,
+  too. Should it have gone on, a record of kind `wire.COMPLETED` goes in front of the whole event: the collector deletes what
+  the whole replaces, and search shows one event. (Without the state nobody knows of the half, and both are shown.)
 - A full spool, or a disk that takes nothing, changes nothing: it is asked again later. Where the configuration prefers
   fresh lines, what was held longest is given up instead, and told.
 
@@ -14,12 +18,12 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 
-from agent import crash, identity, wire
+from agent import crash, identity, packing, wire
 from agent.blocks import invalid_lines
 from agent.codec import compress
 from agent.config import Config, Source
@@ -145,7 +149,6 @@ class Recorder:
 
         Raises StorageFull, StorageFailed.
         """
-        source = self._sources[tail.source]
         offset, start, to = state.offset, begin - window_at, window_at + len(window) if to is None else to
         change = msgspec.structs.replace(state, marks={}, recent=[])
         if begin > offset:
@@ -154,29 +157,16 @@ class Recorder:
         if not window_at and begin < BODY_AT <= to:  # known from now on, also if nothing is ever appended
             change.body_id = identity.file_id(self._scope, tail.source, bytes(window[:BODY_AT]), 0)
         reproducible = not (partial or (state.tag and begin < BODY_AT)) and (shaped is None or shaped.reproducible)
-        flags = wire.REPLAY * (begin < state.replay_until) | wire.REPRODUCIBLE * reproducible | wire.PARTIAL * partial
-        header = wire.Header(
-            wire.DATA,
-            self._next_id(),
-            agent=self._agent,
-            scope=self._scope,
-            source=tail.source,
-            path=tail.name,
-            file_id=state.head_id if begin < BODY_AT else state.body_id,
-            origin=state.origin,
-            base_offset=begin,
-            source_from=offset,
-            source_to=to,
-            raw_bytes=len(window) - start,
-            events=events,
-            observed_ns=time.time_ns(),
-            flags=flags,
-            **said_of(source, self._labels[source.name]),
-            checkpoint=encode_checkpoint(Checkpoint(change, tail.replaces)),
-        )
+        replay = begin < state.replay_until or bool(state.halves)
+        flags = wire.REPLAY * replay | wire.REPRODUCIBLE * reproducible | wire.PARTIAL * partial
+        header = self._header(tail, state, (offset, to), begin, len(window) - start, events, flags)
         if shaped is not None:
             header = shaped.header(header)
-        self._spool.append(wire.encode_record(header, compress(window[start:] if shaped is None else shaped.payload)))
+        payload = window[start:] if shaped is None else shaped.payload
+        if state.halves:
+            self._complete(header, bytes(payload), change)
+        header = msgspec.structs.replace(header, checkpoint=encode_checkpoint(Checkpoint(change, tail.replaces)))
+        self._spool.append(wire.encode_record(header, compress(payload)))
         self._storage.over()
         tail.replaces = ""
         tail.state = self._states[state.origin] = merge(state, change)
@@ -194,6 +184,68 @@ class Recorder:
         self._untold_bytes += to - begin
         if self._untold_bytes >= TOLD_BYTES or time.monotonic() - self._told_s >= TOLD_AFTER_S:
             self.tell()
+
+    def part(
+        self, tail: Tail, state: FileState, window: memoryview, window_at: int, events: int, *, shaped: Shaped | None
+    ) -> None:
+        """The end comes: append what there is of events that may go on, from the state's offset to the end of ``window``, and
+        leave the offset where it is. Raises StorageFull, StorageFailed."""
+        offset, start, to = state.offset, state.offset - window_at, window_at + len(window)
+        header = self._header(tail, state, (offset, offset), offset, len(window) - start, events, wire.PARTIAL | wire.REPLAY)
+        if len(header.labels) < wire.MAX_LABELS:
+            header = msgspec.structs.replace(header, labels={**header.labels, wire.PARTIAL_LABEL: "true"})
+        if shaped is not None:
+            header = shaped.header(header)
+        payload = window[start:] if shaped is None else shaped.payload
+        ids = list(_ids(header, bytes(payload)))[: wire.MAX_COMPLETED]
+        halves = [*(half for half in state.halves if half not in ids), *ids][-wire.MAX_COMPLETED :]
+        change = msgspec.structs.replace(state, halves=halves, half_to=to)
+        checkpoint = encode_checkpoint(Checkpoint(msgspec.structs.replace(change, marks={}, recent=[]), tail.replaces))
+        header = msgspec.structs.replace(header, checkpoint=checkpoint)
+        self._spool.append(wire.encode_record(header, compress(payload)))
+        tail.replaces = ""
+        tail.state = self._states[state.origin] = change
+        self._spool.sync()
+        self._untold_bytes += len(window) - start
+
+    def _complete(self, header: wire.Header, payload: bytes, change: FileState) -> None:
+        """Events were shipped before their ends had come: say which of them this record replaces."""
+        whole = set(_ids(header, payload))
+        passed = [half for half in change.halves if _offset_of(half) < header.source_to]
+        change.halves = [half for half in change.halves if half not in passed]
+        gone = tuple(half for half in passed if half not in whole)
+        if not gone:
+            return
+        raw = wire.encode_completed(gone)
+        said = wire.Header(
+            wire.COMPLETED, self._next_id(), agent=self._agent, scope=self._scope, source=header.source, service=header.service,
+            path=header.path, file_id=header.file_id, origin=header.origin, source_from=header.source_from,
+            source_to=header.source_to, raw_bytes=len(raw), observed_ns=header.observed_ns,
+        )  # fmt: skip
+        self._spool.append(wire.encode_record(said, compress(raw)))
+
+    def _header(
+        self, tail: Tail, state: FileState, place: tuple[int, int], begin: int, raw_bytes: int, events: int, flags: int
+    ) -> wire.Header:
+        source = self._sources[tail.source]
+        return wire.Header(
+            wire.DATA,
+            self._next_id(),
+            agent=self._agent,
+            scope=self._scope,
+            source=tail.source,
+            path=tail.name,
+            file_id=state.head_id if begin < BODY_AT else state.body_id,
+            origin=state.origin,
+            base_offset=begin,
+            source_from=place[0],
+            source_to=place[1],
+            raw_bytes=raw_bytes,
+            events=events,
+            observed_ns=time.time_ns(),
+            flags=flags,
+            **said_of(source, self._labels[source.name]),
+        )
 
     def _passed_over(self, tail: Tail, at: int, count: int) -> None:
         self._ledger.add("nul_gap_bytes", count)
@@ -257,6 +309,15 @@ class Recorder:
     def _loss_record(self, losses: tuple[wire.Loss, ...]) -> bytes:
         name, now_ns = self._next_id(), time.time_ns()
         return loss_record(losses, record_id=name, agent=self._agent, scope=self._scope, observed_ns=now_ns)
+
+
+def _ids(header: wire.Header, payload: bytes) -> Iterator[str]:
+    for at, event in packing.events_of(header, payload):
+        yield wire.event_id(header.file_id, at, event)
+
+
+def _offset_of(external_id: str) -> int:
+    return int(external_id.split("-")[1], 16)
 
 
 def said_of(source: Source, labels: Labels | None = None) -> dict[str, Any]:

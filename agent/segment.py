@@ -218,6 +218,8 @@ class Recovery:
             state.size = max(state.size, told.size)
             return
         if header.source_to <= state.offset:
+            if header.source_from == header.source_to == state.offset and told.halves:
+                state.halves, state.half_to = told.halves, told.half_to
             return
         self.states[told.origin] = merge(state, told)
 

@@ -290,7 +290,7 @@ async def _end(
     deadline_s = time.monotonic() + timeout_s
     hurry: asyncio.Future[Any] = asyncio.ensure_future(stop.at_once.wait())
     try:
-        reader.stop(within_s=last_look_s(timeout_s), quiet_s=config.shutdown_quiet_s)
+        reader.stop(within_s=last_look_s(timeout_s), quiet_s=config.shutdown_quiet_s, parting=True)
         read: asyncio.Future[Any] = asyncio.ensure_future(asyncio.to_thread(reading.join))
         await asyncio.wait([failed, hurry, read], return_when=asyncio.FIRST_COMPLETED)
         if hurry.done():
@@ -364,13 +364,16 @@ def _sync_at_intervals(spool: Spool, interval_s: float, stop: threading.Event) -
 
 def _say_what_is_left(spool: Spool, reader: Reader, ledger: Ledger) -> None:
     counts = ledger.counts()
-    if spool.drained and not reader.unread_bytes():
+    unread_bytes = reader.unread_bytes() - reader.parted_bytes
+    if reader.parted_bytes:
+        log.info("%d bytes of last lines without their ends were sent as they stand; they may go on", reader.parted_bytes)
+    if spool.drained and not unread_bytes:
         log.info("stopped: everything that was read is acknowledged (%d events)", counts.get("acked_events", 0))
     else:
         log.warning(
             "stopped with events that are not acknowledged yet: %d bytes in the spool, %d bytes unread in the sources; "
             "the next start goes on there (sending: %s)",
-            spool.size_bytes, reader.unread_bytes(), ledger.sending,
+            spool.size_bytes, unread_bytes, ledger.sending,
         )  # fmt: skip
 
 

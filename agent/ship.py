@@ -47,6 +47,8 @@ MAX_RUN_RAW_BYTES = 7 << 19
 LOOK_S = 10.0
 """How often the quarantine is looked through for records that are due."""
 KEY_LOOK_S = 1.0
+ORDER_S = 0.2
+"""How soon it is looked again whether what a record speaks of has arrived."""
 QUICK_PROBES = 32
 """Failures in a row that may each be another suspect's: only beyond them the pauses grow as if everything were broken."""
 
@@ -146,6 +148,9 @@ class Shipper:
         while True:
             try:
                 entries = entries or tuple(self._spool.entry(place) for place in parcel.places)
+                if self._is_early(entries):
+                    self._suspects.add(parcel, time.monotonic() + ORDER_S)
+                    return
                 decision = await self._post(entries, replay=parcel.replay or parcel.tries > 0)
                 parcel.tries += 1
                 if isinstance(decision, retry.Delivered):
@@ -178,6 +183,12 @@ class Shipper:
                 await self._pause(wait_s, eager=True)
                 return
             await self._pause(wait_s, eager=decision.seconds is None)
+
+    def _is_early(self, entries: tuple[Entry, ...]) -> bool:
+        """Whether these records speak of others that may still be on their way: what is to be deleted has to be there first.
+        Nobody waits for them here: a worker may be needed for those others."""
+        completes = any(entry.header.kind == wire.COMPLETED for entry in entries)
+        return completes and self._spool.low_water < entries[0].position
 
     def _sentence(self, parcel: Parcel, entries: tuple[Entry, ...], verdict: Verdict, reason: str) -> None:
         """A parcel failed, and it may be its own fault: set it aside, so that what is behind it goes on."""

@@ -85,11 +85,15 @@ LOSS = 2
 HEARTBEAT = 3
 """How the agent is doing: payload is a zstd frame of a msgpack `Heartbeat`. Has no events, never lies in a spool, and is
 alone in its run: a collector that does not know it refuses that run, and nothing else."""
+COMPLETED = 4
+"""Of lines that an agent had to ship without their ends, since its own end came first, these went on: payload is a zstd frame
+of msgpack ``list[str]``, the IDs of the events that the record behind it replaces. Those of them that were shipped with
+`PARTIAL_LABEL` are deleted, no others; their IDs are of the record's ``file_id``, and from ``source_from`` to ``source_to``."""
 FILES = 16
 """Spool only: the state of every file, at the front of each segment."""
 ACKED = 17
 """Spool only: how far the collector's acks have come."""
-SHIPPED_KINDS = frozenset((DATA, LOSS, HEARTBEAT))
+SHIPPED_KINDS = frozenset((DATA, LOSS, HEARTBEAT, COMPLETED))
 
 # Header flags.
 REPLAY = 1
@@ -98,6 +102,11 @@ REPRODUCIBLE = 2
 """Reading the file again gives this record's events again, with the same IDs."""
 PARTIAL = 4
 """The last line has no newline."""
+
+PARTIAL_LABEL = "partial"
+"""``true`` on an event that was shipped although its line, or its last line, may go on."""
+MAX_COMPLETED = 100
+"""IDs in a record of that kind."""
 
 # Outcomes of a record or an event.
 ACCEPTED = "accepted"
@@ -371,6 +380,7 @@ _decode_header: dict[int, Callable[[bytes | memoryview], Header]] = {
 }
 _encode_losses = msgspec.msgpack.Encoder().encode
 _decode_losses = msgspec.msgpack.Decoder(tuple[Loss, ...]).decode
+_decode_completed = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 _encode_heartbeat = msgspec.msgpack.Encoder().encode
 _decode_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode
 
@@ -442,6 +452,16 @@ def decode_run(body: bytes | memoryview) -> Iterator[Record]:
         record = decode_record(body, at)
         yield record
         at = record.end
+
+
+def encode_completed(ids: tuple[str, ...]) -> bytes:
+    """Payload of a `COMPLETED` record, before compression."""
+    return _encode_losses(ids)
+
+
+def decode_completed(raw: bytes) -> tuple[str, ...]:
+    """Raises msgspec.DecodeError for anything but what `encode_completed` makes."""
+    return decoded(_decode_completed, raw)
 
 
 def encode_losses(losses: tuple[Loss, ...]) -> bytes:

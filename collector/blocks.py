@@ -113,7 +113,8 @@ def _check(header: wire.Header, seen: set[str]) -> None:
     seen.add(header.record_id)
     if header.kind not in wire.SHIPPED_KINDS:
         raise _Wrong(
-            f"kind {header.kind} is not one that is shipped ({wire.DATA} data, {wire.LOSS} losses, {wire.HEARTBEAT} heartbeat)"
+            f"kind {header.kind} is not one that is shipped ({wire.DATA} data, {wire.LOSS} losses, {wire.HEARTBEAT} heartbeat, "
+            f"{wire.COMPLETED} completed)"
         )
     if header.raw_bytes < 0 or header.events < 0 or header.observed_ns < 0:
         raise _Wrong("raw_bytes, events and observed_ns must not be negative")
@@ -145,6 +146,8 @@ def _open(record: wire.Record, tenant: Tenant, now_ns: int, replay: bool) -> Par
         return msgspec.structs.replace(parcel, losses=losses, events=len(losses))
     if header.kind == wire.HEARTBEAT:
         return msgspec.structs.replace(parcel, heartbeat=_heartbeat(header, raw))
+    if header.kind == wire.COMPLETED:
+        return msgspec.structs.replace(parcel, completed=_completed(header, raw))
     return _data(parcel, raw)
 
 
@@ -250,6 +253,24 @@ def _heartbeat(header: wire.Header, raw: bytes) -> wire.Heartbeat:
         return wire.decode_heartbeat(raw)
     except msgspec.DecodeError as error:
         raise _Wrong(f"heartbeat: {error}") from None
+
+
+def _completed(header: wire.Header, raw: bytes) -> tuple[str, ...]:
+    """Only what lies in the very bytes that the record names: a key that may ingest says nothing of other events."""
+    if header.events:
+        raise _Wrong("a record of completed events has no events itself")
+    try:
+        ids = wire.decode_completed(raw)
+    except msgspec.DecodeError as error:
+        raise _Wrong(f"completed: {error}") from None
+    if len(ids) > wire.MAX_COMPLETED:
+        raise _Wrong(f"{len(ids)} completed events, at most {wire.MAX_COMPLETED} are taken")
+    for name in ids:
+        if not wire.EVENT_ID.fullmatch(name) or name[:16] != header.file_id:
+            raise _Wrong("a completed event's ID is not one of this file")
+        if not header.source_from <= int(name[17 : 17 + wire.OFFSET_DIGITS], 16) < header.source_to:
+            raise _Wrong("a completed event's ID is of another place")
+    return ids
 
 
 def _losses(raw: bytes) -> tuple[wire.Loss, ...]:

@@ -10,11 +10,13 @@ Known limit: a copy that is being written in the same instant, by another collec
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
+from agent import wire
 from collector import caller, query, tenants
 from collector.columns import EVENT_COLUMNS
 from collector.errors import NotFound, StoreError, shown
@@ -92,12 +94,23 @@ async def delete(store: Store, tenant_id: str, event_id: str) -> bool:
         raise _not_found(event_id)
     if all(deleted for _, deleted in copies):
         return False
+    await _bury(store, where, params)
+    return True
+
+
+async def replace_partial(store: Store, tenant_id: str, ids: Sequence[str]) -> None:
+    """Delete events that were shipped before their ends had come, and are stored whole now; of these IDs no others. What is
+    not there, or deleted, stays so. Raises StoreError, StoreAway."""
+    where = "tenant_id = {tenant:String} AND external_id IN {ids:Array(String)} AND attributes[{label:String}] = 'true'"
+    await _bury(store, where, {"tenant": tenant_id, "ids": list(ids), "label": wire.PARTIAL_LABEL})
+
+
+async def _bury(store: Store, where: str, params: Mapping[str, Any]) -> None:
     changed = {"is_deleted": "1", "version": str(HIGHEST_VERSION)}
     values = ", ".join(changed.get(name, name) for name in EVENT_COLUMNS)
     await store.insert_from(
         "events", list(EVENT_COLUMNS), f"SELECT {values} FROM events WHERE {where} AND is_deleted = 0", params
     )
-    return True
 
 
 def _not_found(event_id: str) -> NotFound:

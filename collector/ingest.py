@@ -18,12 +18,12 @@ import msgspec
 from aiohttp import web
 
 from agent import wire
-from collector import blocks, caller, parcels, tenants
+from collector import blocks, caller, event_by_id, parcels, tenants
 from collector.agents import Agents
 from collector.errors import CollectorError, Forbidden, RateLimited, UnsupportedType, entry_of, shown
 from collector.metrics import Metrics
 from collector.outcomes_log import RATE_LIMITED
-from collector.parts import AGENTS, CONFIG, INTAKE, METRICS, OUTCOMES, QUOTA, THREADS, WRITER
+from collector.parts import AGENTS, CONFIG, INTAKE, METRICS, OUTCOMES, QUOTA, STORE, THREADS, WRITER
 from collector.quota import Charge, Quota
 from collector.tenants import Tenant
 
@@ -42,7 +42,9 @@ async def post_blocks(request: web.Request) -> web.Response:
         async with taken as body:
             app[METRICS].request_bytes.labels(wire.BLOCKS_PATH).inc(len(body))
             parcels = await _open(app, body, tenant, replay=request.headers.get(wire.REPLAY_HEADER, "") == "1")
-            outcomes = await _write(app, tenant, [parcel for parcel in parcels if parcel.heartbeat is None])
+            written = [parcel for parcel in parcels if parcel.header.kind in (wire.DATA, wire.LOSS)]
+            outcomes = await _write(app, tenant, written)
+            outcomes += await _completed(app, tenant, parcels)
             outcomes += _heard(app[AGENTS], tenant, parcels)
     except CollectorError as error:
         app[METRICS].runs_refused.labels(entry_of(type(error))[1]).inc()
@@ -89,6 +91,16 @@ async def _write(app: web.Application, tenant: Tenant, parcels: list[parcels.Par
     _count(app[METRICS], outcomes)
     sized = [(outcome, len(parcel.lines)) for parcel, outcome in zip(parcels, outcomes, strict=True) if not parcel.losses]
     app[OUTCOMES].note_records(tenant.tenant_id, sized)
+    return outcomes
+
+
+async def _completed(app: web.Application, tenant: Tenant, parcels: Sequence[parcels.Parcel]) -> list[wire.RecordOutcome]:
+    """After the commit: what a run replaces may have come with it. Sent again, it does the same again."""
+    outcomes = []
+    for parcel in parcels:
+        if parcel.header.kind == wire.COMPLETED:
+            await event_by_id.replace_partial(app[STORE], tenant.tenant_id, parcel.completed)
+            outcomes.append(wire.RecordOutcome(parcel.header.record_id, wire.ACCEPTED))
     return outcomes
 
 

@@ -45,6 +45,8 @@ class Parcel(msgspec.Struct, frozen=True):
     """Per event: which of the header's marks is its own."""
     times: tuple[str, ...] | None = None
     """Per event: when it was written, as text."""
+    completed: tuple[str, ...] = ()
+    """IDs of events that went on after they had been shipped."""
 
     @property
     def shaped(self) -> bool:

@@ -32,6 +32,9 @@ STRIKE_EVERY_S = (0.2, 2.5)
 WEATHER_EVERY_S = (1.0, 5.0)
 TOLD_EVERY_S = 10.0
 SETTLE_S = 180.0
+HARMED_TIMEOUT_S = 4.0
+CALM_TIMEOUT_S = 60.0
+"""Of a request, as configured: while harm is done, so that timeouts happen; afterwards, so that a slow machine gets through."""
 LOOK_S = 0.2
 READ_AFTER_S = 2.0
 """A rotated file is taken for read when the agent had nothing unread so long after its last change."""
@@ -108,7 +111,7 @@ class Ordeal:
                 writer.start()
             await self._do_harm(victim, writers)
             weather.chance = 0.0
-            await victim.calm()
+            await victim.calm(request_timeout_s=CALM_TIMEOUT_S)
             await self._stop_writers(writers)
             await self._settle(victim)
             return await self._count(victim, writers)
@@ -132,7 +135,7 @@ class Ordeal:
         return {
             "sources": [{"name": self._run, "include": [str(self._plan.folder / "logs" / "*.log*")]}],
             "scope": self._run,
-            "collector": {"url": url, "api_key": self._target.api_key, "request_timeout_s": 3},
+            "collector": {"url": url, "api_key": self._target.api_key, "request_timeout_s": HARMED_TIMEOUT_S},
             "shutdown_timeout_s": 5,
             "shutdown_quiet_s": 0.5,
             "spool": self._chance("spool").choice(({}, {"segment_bytes": 1 << 20, "max_bytes": 8 << 20})),
@@ -195,13 +198,17 @@ class Ordeal:
 
     async def _settle(self, victim: Victim) -> None:
         end_s = time.monotonic() + SETTLE_S
+        before: tuple[object, ...] = ()
         settled = 0
         while settled < 5:  # looks in a row: a file that was just renamed is found by the next walk
             now = await victim.status()
             settled = settled + 1 if now and now["drained"] and not now["unread_bytes"] else 0
             await victim.revive()
+            left = (now.get("spool_bytes"), now.get("unread_bytes"), now.get("counts", {}).get("acked_events"))
+            if left != before:
+                end_s, before = time.monotonic() + SETTLE_S, left
             if time.monotonic() > end_s:
-                raise OrdealFailed(f"not everything got through within {SETTLE_S:g} s: {now}; {victim.tail()}")
+                raise OrdealFailed(f"nothing gets through for {SETTLE_S:g} s: {now.get('sending')}; {victim.tail()}")
             await asyncio.sleep(1.0)
 
     async def _count(self, victim: Victim, writers: list[Writer]) -> Verdict:

@@ -15,7 +15,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from agent import wire
+from agent import packing, wire
 from agent.codec import decompress
 from agent.torture.victim import OrdealFailed
 from agent.torture.weather import MAX_BODY_BYTES
@@ -61,6 +61,7 @@ class Sink:
     def __init__(self) -> None:
         self.url = ""
         self._texts: dict[str, str] = {}
+        self._buried: set[str] = set()
         self._losses: dict[str, int] = {}
         self._runner: web.AppRunner | None = None
 
@@ -96,11 +97,15 @@ class Sink:
         raw = decompress(record.payload, header.raw_bytes)
         if header.kind == wire.LOSS:
             self._losses.update((loss.loss_id, loss.lost_bytes) for loss in wire.decode_losses(raw))
+        elif header.kind == wire.COMPLETED:
+            for name in wire.decode_completed(raw):
+                if self._texts.pop(name, None) is not None:
+                    self._buried.add(name)
         elif header.kind == wire.DATA:
-            at = header.base_offset
-            for line in raw.removesuffix(b"\n").split(b"\n"):
-                self._texts[wire.event_id(header.file_id, at, line)] = line.decode("utf-8", "replace")
-                at += len(line) + 1
+            for at, line in packing.events_of(header, raw):
+                name = wire.event_id(header.file_id, at, line)
+                if name not in self._buried:
+                    self._texts[name] = line.decode("utf-8", "replace")
         return wire.RecordOutcome(header.record_id, wire.ACCEPTED, accepted=header.events)
 
 

@@ -127,13 +127,14 @@ class Victim:
         await self.end(signal.SIGTERM if point.startswith("stop.") else signal.SIGKILL)
         await self.start(point)
 
-    async def calm(self) -> None:
-        """From now on nothing is to happen to it: its clock is right, its disk has room, it dies nowhere."""
+    async def calm(self, *, request_timeout_s: float) -> None:
+        """From now on nothing is to happen to it: its clock is right, its disk has room, it dies nowhere, it has time."""
         self._controls.clock_s = 0.0
         await asyncio.to_thread(self._room.free)
-        if self._point:
-            await self.end(signal.SIGKILL)
-            await self.start()
+        self._settings["collector"] = {**self._settings["collector"], "request_timeout_s": request_timeout_s}
+        self._configure()
+        await self.end(signal.SIGKILL)
+        await self.start()
 
     async def freeze(self) -> None:
         """What happens meanwhile happens between two looks of the agent."""

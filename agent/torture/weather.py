@@ -14,7 +14,7 @@ from random import Random
 import aiohttp
 from aiohttp import web
 
-HELD_S = 4.0
+HELD_S = 6.0
 """Longer than the agent waits."""
 FORWARD_TIMEOUT_S = 30.0
 MAX_BODY_BYTES = 64 << 20

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import crash
 from agent.service import last_look_s
 from tests.support.agent import REPOSITORY, AgentProcess, App, arrived, exactly_once
 from tests.support.sink import SinkProcess
@@ -39,17 +40,74 @@ def test_what_an_app_writes_while_it_is_dying_arrives(agent: AgentProcess, sink:
     assert "everything that was read is acknowledged" in agent.log()
 
 
-def test_the_last_event_of_several_lines_does_not_wait_for_more(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
-    agent.configure(
-        shutdown_quiet_s=0.2,
-        sources=[{"name": "app", "include": [f"{logs}/*.log"], "multiline": {"start": "^E", "timeout_s": 60}}],
-    )
+@pytest.mark.parametrize("how", ["it goes on", "it ends so", "it is gone", "it dies on the way", "it is killed, too"])
+def test_a_last_line_without_its_end_leaves_and_is_one_event_whatever_becomes_of_it(
+    agent: AgentProcess, sink: SinkProcess, logs: Path, how: str
+) -> None:
+    app = App(logs / "app.log")
+    dies = how == "it dies on the way"
+    agent.start(*(("env", f"{crash.ENV}=stop.read") if dies else ()))
+    arrived(sink, app.write(2), told=agent)
+    app.append("the app's last")
+    assert agent.stop() == (-signal.SIGKILL if dies else 0)
+    if not dies:
+        assert "14 bytes of last lines without their ends were sent as they stand" in agent.log()
+        exactly_once(sink.seen(), [*app.lines, "the app's last"])
+    if how == "it is gone":
+        app.path.unlink()
+    elif how == "it ends so":
+        app.append("\n")
+        app.lines.append("the app's last")
+    else:
+        app.append(" words\n")
+        app.lines.append("the app's last words")
+    agent.start()
+    if how == "it is killed, too":
+        agent.kill()
+        agent.start()
+    other = App(logs / "other.log", "other")
+    arrived(sink, other.write(1), told=agent)
+    agent.settle()
+    seen = sink.seen()
+    exactly_once(seen, [*app.lines, *other.lines] + ["the app's last"] * (how == "it is gone"))
+    assert seen.losses == []
+
+
+def test_a_half_that_never_arrived_is_not_deleted_before_it_does(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+    """Records of the half and of the whole wait in one spool: the later one must not come first."""
+    app = App(logs / "app.log")
+    agent.configure(shutdown_timeout_s=0.5)
+    agent.start()
+    arrived(sink, app.write(1), told=agent)
+    app.append("half ")
+    sink.rules({"partial": True, "status": 503})
+    agent.stop()
+    app.append("of it, ")
+    agent.start()
+    agent.stop()
+    app.append("and all of it\n")
+    app.lines.append("half of it, and all of it")
+    agent.start()
+    until(lambda: agent.status()["counts"].get("read_events") == 1, "the whole is read", told=agent.log)
+    arrived(sink, app.write(1), told=agent)
+    sink.rules()
+    agent.settle()
+    exactly_once(sink.seen(), app.lines)
+
+
+def test_the_last_event_of_several_lines_leaves_too_and_goes_on(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+    agent.configure(sources=[{"name": "app", "include": [f"{logs}/*.log"], "multiline": {"start": "^E", "timeout_s": 60}}])
     app = App(logs / "app.log")
     agent.start()
-    app.append("E one\n  more\nE two\n  more\n")
+    app.append("E one\n  more\nE two\n  more\n  and mo")
     arrived(sink, ["E one\n  more"], told=agent)
     assert agent.stop() == 0
-    exactly_once(sink.seen(), ["E one\n  more", "E two\n  more"])
+    exactly_once(sink.seen(), ["E one\n  more", "E two\n  more\n  and mo"])
+    app.append("re\nE three\n")
+    agent.start()
+    arrived(sink, ["E two\n  more\n  and more"], told=agent)
+    agent.stop()
+    exactly_once(sink.seen(), ["E one\n  more", "E two\n  more\n  and more", "E three"])
 
 
 def test_an_app_that_never_stops_writing_does_not_hold_up_the_end(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:

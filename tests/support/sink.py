@@ -9,8 +9,8 @@ benchmarks). Control, all on the same port, in JSON:
   "name": how many records it names, "cut": half the answer, then the connection ends, "hang": no answer, "store": take the run
   in all the same, "refuse": outcome reason for all records of data}``. A run whose answer has no ``status`` or 200 is taken in.
 - ``POST /rules``: the same with ``"contains"``: the answer for every run in which that text occurs (empty: any run), for as
-  long as the rule stands. A script's answer comes first. ``"heartbeats"``: the status for those, which no other rule or
-  script is for.
+  long as the rule stands; with ``"partial"`` every run that holds a line without its end. A script's answer comes first.
+  ``"heartbeats"``: the status for those, which no other rule or script is for.
 - ``GET /seen``: counts, ``texts`` (text of an event -> its IDs), ``deliveries`` (ID -> how often), ``losses``, ``heartbeats``,
   ``faults`` (what was wrong with a run, by the wire contract).
 
@@ -51,6 +51,7 @@ class Sink:
         self.runs = self.records = self.events = self.bytes = self.replays = self.largest_run = 0
         self.deliveries: dict[str, int] = {}
         self.texts: dict[str, set[str]] = {}
+        self.buried: set[str] = set()
         self.keys: dict[str, int] = {}
         self.losses: list[Any] = []
         self.heartbeats: list[dict[str, Any]] = []
@@ -114,6 +115,10 @@ class Sink:
         for rule in self.rules:
             if "heartbeats" in rule:
                 continue
+            if rule.get("partial"):
+                if any(record.header.flags & wire.PARTIAL for record in records):
+                    return rule
+                continue
             text = rule["contains"].encode()
             if not text or any(text in decompress(record.payload, record.header.raw_bytes) for record in records):
                 return rule
@@ -136,9 +141,16 @@ class Sink:
         if header.kind == wire.LOSS:
             losses = wire.decode_losses(decompress(record.payload, header.raw_bytes))
             self.losses += [{name: getattr(loss, name) for name in wire.Loss.__struct_fields__} for loss in losses]
+        elif header.kind == wire.COMPLETED:
+            self.bury(set(wire.decode_completed(decompress(record.payload, header.raw_bytes))))
         elif self.keep:
             self.remember(record)
         return wire.RecordOutcome(header.record_id, wire.ACCEPTED, accepted=header.events)
+
+    def bury(self, names: set[str]) -> None:
+        """As a store does: what is there is deleted, and stays so however often it is sent again."""
+        self.buried |= names & self.deliveries.keys()
+        self.texts = {text: left for text, ids in self.texts.items() if (left := ids - names)}
 
     def remember(self, record: wire.Record) -> None:
         header = record.header
@@ -153,7 +165,8 @@ class Sink:
         for at, event in events:
             name = wire.event_id(header.file_id, at, event)
             self.deliveries[name] = self.deliveries.get(name, 0) + 1
-            self.texts.setdefault(event.decode("utf-8", "replace"), set()).add(name)
+            if name not in self.buried:
+                self.texts.setdefault(event.decode("utf-8", "replace"), set()).add(name)
 
     async def set_script(self, request: web.Request) -> web.Response:
         self.script = await request.json()

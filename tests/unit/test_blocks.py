@@ -150,7 +150,7 @@ def test_an_empty_run_has_no_parcels() -> None:
     [
         ({"events": 5}, "the payload has 4 lines, the header says 5 events"),
         ({"raw_bytes": 28}, "inflates to 27 bytes, the header says 28"),
-        ({"kind": 4}, "kind 4 is not one that is shipped"),
+        ({"kind": 5}, "kind 5 is not one that is shipped"),
         ({"kind": wire.HEARTBEAT}, "a heartbeat has no events"),
         ({"kind": wire.FILES}, "kind 16"),
         ({"file_id": "00C0FFEE00C0FFEE"}, "file_id is not 16 hex digits"),
@@ -238,6 +238,25 @@ def test_losses_must_be_whole_and_plausible() -> None:
     assert "losses: " in refused(record(b"\x93\x01", kind=wire.LOSS, events=0)).message
     assert "negative" in refused(loss_record(loss("l", lost_bytes=-1))).message
     assert "without loss_id" in refused(loss_record(loss(""))).message
+
+
+def completed(*ids: str, **changed: Any) -> bytes:
+    raw = wire.encode_completed(ids)
+    said = {"kind": wire.COMPLETED, "events": 0, "source_from": 0x20, "source_to": 0x40, **changed}
+    return record(raw, **said)
+
+
+def test_what_is_completed_lies_in_the_bytes_that_are_named() -> None:
+    half = f"{FILE_ID}-000000000020-0badc0de"
+    (parcel,) = opened(completed(half))
+    assert (parcel.completed, parcel.events) == ((half,), 0)
+    assert "not one of this file" in refused(completed("00c0ffee00c0fff0-000000000020-0badc0de")).message
+    assert "not one of this file" in refused(completed("an-id-of-a-client")).message
+    assert "of another place" in refused(completed(f"{FILE_ID}-00000000001f-0badc0de")).message
+    assert "of another place" in refused(completed(f"{FILE_ID}-000000000040-0badc0de")).message
+    assert "at most 100" in refused(completed(*[half] * 101)).message
+    assert "no events itself" in refused(completed(half, events=1)).message
+    assert "completed: " in refused(record(b"\x93\x01", kind=wire.COMPLETED, events=0)).message
 
 
 SHAPED = (
