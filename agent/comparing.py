@@ -8,7 +8,8 @@ Promises:
 - A file may grow meanwhile: what is compared is what it held when its end was reached. What was stored of the rest is not taken
   for something that the file does not have.
 - An event whose place in the store is taken by another form of it (other transforms, a multi-line event that a timeout had
-  ended, another redaction) is `changed`, not missing: to send it would show its lines twice.
+  ended, another redaction) is `changed`, not missing: to send it would show its lines twice. So is one below byte 4096 of a
+  file that begins like another one and that no state tells from it.
 - The sum of an event is its check times (2 offset + 1), modulo 2**64, as the collector makes it.
 """
 
@@ -140,19 +141,13 @@ class Comparison:
         self.with_changed = with_changed
         self.now_ns = now_ns
 
-    async def file(self, job: Job, owned: frozenset[str]) -> Report:
-        """Compare one file.
-
-        Args:
-            owned: the ``file_id``s of which it says what is extra: see `owned`.
-
-        Raises CannotAsk.
-        """
+    async def file(self, job: Job, names: Shared) -> Report:
+        """Compare one file. Raises CannotAsk."""
         report = Report(os.fsencode(job.path).decode("utf-8", "backslashreplace"), job.source.name)
         try:
             with opened(job) as file:
                 if file is not None:
-                    await _OfFile(self, job, file, report, owned).compare()
+                    await _OfFile(self, job, file, report, names).compare()
         except OSError as error:
             report.error = error.strerror or str(error)
         return report
@@ -169,17 +164,35 @@ class Comparison:
         report.extra = len(extra)
 
 
-def owned(jobs: Iterable[Job]) -> dict[Path, frozenset[str]]:
-    """Files that begin alike share a ``file_id``: a copy, or one that is being compressed. What is stored of it and not in any
-    of them is said of the longest one."""
-    jobs = list(jobs)
+class Shared(NamedTuple):
+    """What of the names of a file's events is not its own."""
+
+    owned: frozenset[str]
+    """The ``file_id``s of which this file says what is extra. Files that begin alike share one: a copy, or one that is being
+    compressed; what is stored of it and not in any of them is said of the longest one."""
+    unsure: frozenset[str]
+    """Those under which it may have been shipped by another name: its first line is that of another file, too, and no state
+    tells them apart."""
+
+
+def shared(jobs: Sequence[Job]) -> dict[Path, Shared]:
+    """By path."""
     having: dict[str, list[Job]] = {}
+    heads: dict[Path, str] = {}
     for job in jobs:
         with suppress(OSError), opened(job) as file:
-            for file_id in (file.head_id, file.body_id) if file is not None else ():
-                having.setdefault(file_id, []).append(job)
+            if file is not None:
+                heads[job.path] = file.head_id
+                for file_id in (file.head_id, file.body_id):
+                    having.setdefault(file_id, []).append(job)
     owners = {file_id: max(some, key=_size).path if len(some) > 1 else some[0].path for file_id, some in having.items()}
-    return {job.path: frozenset(file_id for file_id, path in owners.items() if path == job.path) for job in jobs}
+    found = {}
+    for job in jobs:
+        head = heads.get(job.path, "")
+        unsure = {head} if job.state is None and len(having.get(head, ())) > 1 else ()
+        owned = (file_id for file_id, path in owners.items() if path == job.path)
+        found[job.path] = Shared(frozenset(owned), frozenset(unsure))
+    return found
 
 
 def _size(job: Job) -> int:
@@ -195,9 +208,9 @@ def opened(job: Job) -> AbstractContextManager[NamedFile | None]:
 
 
 class _OfFile:
-    def __init__(self, by: Comparison, job: Job, file: NamedFile, report: Report, owned: frozenset[str]) -> None:
+    def __init__(self, by: Comparison, job: Job, file: NamedFile, report: Report, names: Shared) -> None:
         self._by = by
-        self._owned = owned
+        self._names = names
         self._job = job
         self._file = file
         self._report = report
@@ -306,7 +319,7 @@ class _OfFile:
 
     def _why(self, start: int, after: int, others: list[int], event: bytes) -> str:
         at = bisect_left(others, start)
-        if at < len(others) and others[at] < after:
+        if (at < len(others) and others[at] < after) or self._file_id in self._names.unsure:
             return "changed"
         if self._job.state is not None and start < self._job.state.skipped:
             return "skipped"
@@ -329,20 +342,20 @@ class _OfFile:
 
     async def _nothing(self, begin: int, end: int) -> None:
         """The file has no event that starts here: what is stored of it is extra."""
-        if begin < end and self._file_id in self._owned:
+        if begin < end and self._file_id in self._names.owned:
             async for page in self._by.asker.pages(*_range(self._file_id, begin, end)):
                 self._extra(filter(wire.EVENT_ID.fullmatch, page.there))
 
     async def _behind(self, end: int) -> None:
         """What is stored from the end on: extra, unless the file has grown since."""
-        if self._file_id not in self._owned:
+        if self._file_id not in self._names.owned:
             return
         async for page in self._by.asker.pages(f"{self._file_id}-{_digits(end)}", f"{self._file_id}-{_AFTER_HEX}"):
             size = self._file.size
             self._extra(name for name in page.there if wire.EVENT_ID.fullmatch(name) and _offset(name) >= size)
 
     def _extra(self, ids: Iterable[str]) -> None:
-        for event_id in sorted(ids) if self._file_id in self._owned else ():
+        for event_id in sorted(ids) if self._file_id in self._names.owned else ():
             self._report.extra += 1
             if len(self._report.extra_ids) < NAMED_IDS:
                 self._report.extra_ids.append(event_id)

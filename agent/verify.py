@@ -24,7 +24,7 @@ import msgspec
 from agent import config as configs
 from agent import discover, naming, scope
 from agent.asking import PATIENCE_S, Asker
-from agent.comparing import Comparison, Job, Report, owned
+from agent.comparing import Comparison, Job, Report, shared
 from agent.config import Config
 from agent.errors import ConfigError
 from agent.repair import Repairer, Sent
@@ -118,8 +118,8 @@ async def _compared(config: Config, unsent: Unsent, jobs: list[Job], found_scope
             name = config.name or socket.gethostname()
             repairer = Repairer(transport, unsent.tenant_id, agent=name, scope=found_scope, patience_s=options.patience)
         comparison = Comparison(asker, unsent, on_lacking=repairer.send if repairer else None, with_changed=options.changed)
-        owners = owned(jobs)
-        reports = [await comparison.file(job, owners[job.path]) for job in jobs]
+        names = shared(jobs)
+        reports = [await comparison.file(job, names[job.path]) for job in jobs]
         if repairer is not None:
             await repairer.finish()
         await _explain(comparison, jobs, reports)
@@ -165,7 +165,7 @@ def lines(found: Found) -> list[str]:
     if found.totals["changed"]:
         said.append(
             "changed: the store has these lines in another form (transforms were different then, a timeout had ended a "
-            "multi-line event); `repair --changed` would store them once more"
+            "multi-line event, a file without state begins like another); `repair --changed` would store them once more"
         )
     if found.sent is not None:
         sent = found.sent

@@ -240,15 +240,19 @@ def test_files_that_begin_alike_are_told_apart_by_what_the_agent_knows(
     agent: AgentProcess, store: Store, tmp_path: Path
 ) -> None:
     logs = tmp_path / "logs"
-    (logs / "a.log").write_bytes(b"banner\n" + b"".join(b"a %d\n" % n for n in range(100)))
-    (logs / "b.log").write_bytes(b"banner\n" + b"".join(b"b %d\n" % n for n in range(50)))
+    (logs / "a.log").write_bytes(b"banner\n" + b"".join(b"a %d\n" % n for n in range(50)))
+    (logs / "b.log").write_bytes(b"banner\n" + b"".join(b"b %d\n" % n for n in range(100)))
     (logs / "copy.log").write_bytes(b"x" * 50 + b"\n" + b"c\n" * 5000)
-    ship(agent, logs)
+    tenant = ship(agent, logs)
     shutil.copy(logs / "copy.log", logs / "copy2.log")
     with (logs / "copy2.log").open("r+b") as file:
         file.truncate(5001)
     said = found(agent, code=0)
-    assert totals(said) == {"lines": 101 + 51 + 5001 + 2476, "stored": 101 + 51 + 5001 + 2476}
+    assert totals(said) == {"lines": 51 + 101 + 5001 + 2476, "stored": 51 + 101 + 5001 + 2476}
+    shutil.rmtree(agent.state)  # now nobody knows which of two banners is whose
+    sent = found(agent, "repair")["sent"]
+    assert sent["events"] == 0
+    assert len(store.rows(tenant)) == 51 + 101 + 5001
 
 
 def test_a_repair_that_is_killed_is_repeated_and_nothing_is_there_twice(
