@@ -23,7 +23,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from enum import Enum
-from itertools import chain
 from typing import Any, TypeAlias
 
 from collector import ages
@@ -109,6 +108,8 @@ class Lines:
     def __init__(self) -> None:
         self.tenants: dict[str, deque[Item]] = {}
         self.bytes = 0
+        self.bytes_of: Counter[str] = Counter()
+        """The same by tenant."""
         self.callers = 0
         """Parcels of the JSON API, whose callers wait for their answers."""
 
@@ -140,7 +141,11 @@ class Lines:
             self.tenants[tenant] = self.tenants.pop(tenant)
 
     def _count(self, item: Item, sign: int) -> None:
-        self.bytes += sign * weight(item.parcel)
+        size = sign * weight(item.parcel)
+        self.bytes += size
+        self.bytes_of[item.request.tenant_id] += size
+        if item.request.tenant_id not in self.tenants:
+            del self.bytes_of[item.request.tenant_id]
         self.callers += sign * isinstance(item, EventItem)
 
 
@@ -211,9 +216,9 @@ class Backlog:
         for item in items:
             if item.old:
                 self._old.add(item)
-        waiting = chain(self._express.tenants.get(tenant, ()), fresh)
         lines = self._express
-        if tenant in self._bulk.tenants or sum(weight(item.parcel) for item in waiting) > EXPRESS_BYTES:
+        waiting = lines.bytes_of[tenant] + sum(weight(item.parcel) for item in fresh)
+        if tenant in self._bulk.tenants or waiting > EXPRESS_BYTES:
             lines = self._bulk
             fresh = self._express.pop_all(tenant) + fresh
         for item in fresh:

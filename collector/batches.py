@@ -96,7 +96,7 @@ class Batch:
 
 
 def opened(body: bytes, media: str, rules: Rules, mint: Mint, *, max_events: int) -> Generator[None, None, Batch]:
-    """Take a body apart, in slices of about a millisecond, with a pause after each.
+    """Take a body apart, in slices of one to three milliseconds, with a pause after each.
 
     Args:
         media: ``json`` or ``lines``.

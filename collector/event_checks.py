@@ -219,7 +219,7 @@ def kept_text(raw: msgspec.Raw) -> str | None:
 
 def text_of(value: Any) -> str:
     """What is kept of an attribute's value that is no text. Raises RecursionError."""
-    return _json_text(value).decode()
+    return str(value) if type(value) is int else _json_text(value).decode()
 
 
 def _kept(raw: msgspec.Raw, name: str, faults: list[FieldError]) -> str | None:

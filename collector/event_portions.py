@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate, chain
 from typing import Annotated, Any, TypeAlias, cast, overload
 
 import msgspec
@@ -45,7 +46,7 @@ from collector.event_checks import (
 from collector.event_rows import columns_block
 from collector.event_types import MAX_ATTRIBUTES, NOTHING, ApiEvent
 from collector.instants import moments_of
-from collector.native import Block
+from collector.native import Block, Pairs
 
 MAX_EVENTS = 500
 MAX_BYTES = 1 << 20
@@ -218,12 +219,16 @@ def _columns(said: Mapping[str, Column], rules: Rules) -> dict[str, Column] | No
         if any(values := said[part]):
             members = [empty if value is None else astuple(value) for value in values]
             columns.update(zip(names, zip(*members, strict=True), strict=True))
-            if part == "metrics" and any(0 in columns[name] for name in names):
-                columns["zero_metrics"] = [zeros(metrics) if 0 in metrics else None for metrics in members]
+    if zero_rows := [row for name in METRICS_COLUMNS for row in _zeros(columns.get(name, ()))]:
+        metrics = [columns.get(name, [None] * count) for name in METRICS_COLUMNS]
+        zero_metrics: list[list[str] | None] = [None] * count
+        for row in zero_rows:
+            zero_metrics[row] = zeros(tuple(numbers[row] for numbers in metrics))
+        columns["zero_metrics"] = zero_metrics
     if rules.source_application:
         columns["source"] = [name or rules.source_application for name in columns["source"]]
     if any(attributes := said["attributes"]):
-        columns["attributes"] = [_texts(values) if values else {} for values in attributes]
+        columns["attributes"] = _pairs(attributes)
     for name in ("payload", "metadata"):
         if said[name].count(NOTHING) < count:
             columns[name] = [None if raw is NOTHING else kept_text(raw) for raw in said[name]]
@@ -238,13 +243,24 @@ def _moments(times: Column, now_us: int) -> Sequence[int] | None:
     return None if None in moments else cast(list[int], moments)
 
 
-def _texts(values: dict[str, Any]) -> dict[str, str]:
-    return {name: value if type(value) is str else text_of(value) for name, value in values.items()}
+def _zeros(numbers: Column) -> list[int]:
+    """The rows that say 0."""
+    if all(numbers) or numbers.count(None) == len(numbers):
+        return []
+    return [row for row, number in enumerate(numbers) if number is not None and not number]
+
+
+def _pairs(attributes: Column) -> Pairs:
+    ends = list(accumulate([len(values) if values else 0 for values in attributes]))
+    given = [values for values in attributes if values]
+    names = list(chain.from_iterable(given))
+    values = chain.from_iterable(map(dict.values, given))
+    return Pairs(ends, names, [value if type(value) is str else text_of(value) for value in values])
 
 
 def _ids(given: Column, mint: Mint, begin: int) -> tuple[list[str], list[str]] | None:
     """All IDs, and those that are not new for sure; None: one of them must not be used."""
-    asked = [event_id for event_id in given if event_id is not None] if None in given else list(given)
+    asked = list(filter(None, given))
     if not _are_good(asked):
         return None
     if len(asked) == len(given):

@@ -7,7 +7,7 @@ from typing import Any
 
 from collector.columns import EVENT_COLUMNS
 from collector.event_checks import ROW_COLUMNS, Row
-from collector.native import Block, block_of, column, constant
+from collector.native import Block, Pairs, block_of, column, constant
 
 KINDS = {name: kind.partition(" CODEC")[0] for name, kind in EVENT_COLUMNS.items()}
 """Types, as the engine names them."""
@@ -36,9 +36,12 @@ def columns_block(columns: Mapping[str, Sequence[Any]]) -> Block:
     """
     told: dict[str, Sequence[Any]] = {}
     for name, values in columns.items():
-        if not any(values):
-            continue
-        if None in values:
+        if isinstance(values, Pairs):
+            if not values.names:
+                continue
+        elif not all(values):  # much sooner said than that none of them is None
+            if not any(values):
+                continue
             empty = _EMPTY.get(name, "")
             values = [empty if value is None else value for value in values]
         told[name] = values

@@ -36,6 +36,12 @@ class Stream(Protocol):
 
     async def readany(self) -> bytes: ...
 
+    def read_nowait(self) -> bytes: ...
+
+    def is_eof(self) -> bool: ...
+
+    def exception(self) -> BaseException | None: ...
+
 
 class Intake:
     def __init__(self, *, total_bytes: int, tenant_share: float, retry_after_s: float) -> None:
@@ -146,6 +152,8 @@ class Intake:
 
 
 async def _next(stream: Stream) -> bytes:
+    if stream.is_eof() and stream.exception() is None:  # all of it is here, as small bodies are: nothing to wait for
+        return stream.read_nowait()
     try:
         async with asyncio.timeout(IDLE_S):
             return await stream.readany()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import enum
 import math
+from functools import lru_cache
 
 import msgspec
 
@@ -105,6 +106,7 @@ def full_in_s(levels: Levels, rates: Rates) -> float:
     return max(0.0, (rates.events.burst - levels.events) / rates.events.per_s)
 
 
+@lru_cache(maxsize=1024)
 def rates_of(limits: Limits, share: float = 1.0) -> Rates:
     """A tenant's rates, or the ``share`` of them that one of several collectors allows."""
 

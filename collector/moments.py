@@ -35,7 +35,7 @@ def parse_moment(text: str, now_us: int) -> int | None:
 
 def show_moment(us: int) -> str:
     """ISO 8601 with ``Z`` and microseconds, always of the same length."""
-    return (_EPOCH + timedelta(microseconds=us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return (_EPOCH + timedelta(microseconds=us)).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _count_us(text: str, count: re.Match[str]) -> int:

@@ -9,7 +9,6 @@ Values by type:
 - ``String``: per value its length (LEB128) and its bytes.
 - ``LowCardinality(String)``: the distinct values, then per row the number of its value.
 - ``Array(…)``, ``Map(…)``: per row where its members end, then the members of all rows as one column, or two.
-- ``Nullable(…)``: per row whether it is NULL, then the values, with anything in place of NULL.
 """
 
 from __future__ import annotations
@@ -17,8 +16,9 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from itertools import accumulate, chain
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 import msgspec
 
@@ -29,10 +29,42 @@ WORD = "LowCardinality(String)"
 _LENGTHS = [bytes([length]) for length in range(128)] + [bytes([n & 127 | 128, n >> 7]) for n in range(128, 1024)]
 """Lengths as they are written, of most texts."""
 _SHORT = [chr(length) for length in range(128)]
-_CODES = {"UInt8": "B", "UInt16": "H", "UInt32": "I", "UInt64": "Q", "Int64": "q", "Float64": "d"}
+_COMPARABLE = frozenset((TEXT, WORD, "UInt8", "UInt16", "UInt64"))
+"""Types of which equal values are written equally: 0.0 and -0.0 are not."""
+_CODES = {"UInt8": "B", "UInt16": "H", "UInt64": "Q", "Float64": "d"}
 _DICTIONARY_VERSION = (1).to_bytes(8, "little")
 _NEW_DICTIONARY = 1 << 9 | 1 << 10
 """All of its values stand in the block itself."""
+
+
+class Pairs(Sequence[Mapping[str, str]]):
+    """A column of maps, with the members of all rows as two lists."""
+
+    def __init__(self, ends: Sequence[int], names: Sequence[str], texts: Sequence[str]) -> None:
+        self.ends = ends
+        """Per row, where its members end."""
+        self.names = names
+        self.texts = texts
+
+    @classmethod
+    def of(cls, maps: Sequence[dict[str, str]]) -> Pairs:
+        names = list(chain.from_iterable(maps))
+        return cls(list(accumulate(map(len, maps))), names, list(chain.from_iterable(map(dict.values, maps))))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @overload
+    def __getitem__(self, row: int) -> Mapping[str, str]: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> list[Mapping[str, str]]: ...
+
+    def __getitem__(self, row: int | slice) -> Mapping[str, str] | list[Mapping[str, str]]:
+        if isinstance(row, slice):
+            return [self[place] for place in range(*row.indices(len(self)))]
+        part = slice(self.ends[row - 1] if row else 0, self.ends[row])
+        return dict(zip(self.names[part], self.texts[part], strict=True))
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -60,35 +92,30 @@ def block_of(columns: Mapping[str, Values], kinds: Mapping[str, str]) -> Block:
 
 def column(name: str, kind: str, values: Values) -> bytes:
     """One column with its head."""
-    return b"".join((*_head(name, kind), *_written(kind, values)))
+    if kind in _COMPARABLE and len(values) > 1 and values[0] == values[-1] and values.count(values[0]) == len(values):
+        return constant(name, kind, values[0], len(values))
+    return b"".join((_head(name, kind), *_written(kind, values)))
 
 
 def constant(name: str, kind: str, value: Any, rows: int) -> bytes:
     """A column of one number, text or word, and its head."""
     if kind == WORD:
-        return b"".join((*_head(name, kind), _DICTIONARY_VERSION, _dictionary([value], 0, rows), bytes(rows)))
-    return b"".join((*_head(name, kind), b"".join(_written(kind, [value])) * rows))
+        return b"".join((_head(name, kind), _DICTIONARY_VERSION, _dictionary([value], 0, rows), bytes(rows)))
+    return b"".join((_head(name, kind), b"".join(_written(kind, [value])) * rows))
 
 
-def _head(name: str, kind: str) -> Iterable[bytes]:
+@cache
+def _head(name: str, kind: str) -> bytes:
     named, typed = name.encode(), kind.encode()
-    return _length(len(named)), named, _length(len(typed)), typed
+    return b"".join((_length(len(named)), named, _length(len(typed)), typed))
 
 
 def _written(kind: str, values: Values) -> Iterable[bytes]:
     if (write := _WRITERS.get(kind)) is not None:
         return write(values)
-    if inner := _inside("Nullable", kind):
-        empty = "" if inner == TEXT else 0
-        nulls = bytes([value is None for value in values])
-        return nulls, *_written(inner, [empty if value is None else value for value in values])
     if kind.startswith("DateTime64("):
         return (_numbers("q", values),)
     return (_numbers(_CODES[kind], values),)
-
-
-def _inside(wrapper: str, kind: str) -> str:
-    return kind[len(wrapper) + 1 : -1] if kind.startswith(f"{wrapper}(") else ""
 
 
 def _numbers(code: str, values: Values) -> bytes:
@@ -152,9 +179,8 @@ def _lists(values: Values) -> Iterable[bytes]:
 
 
 def _maps(values: Values) -> Iterable[bytes]:
-    names = list(chain.from_iterable(values))
-    texts = list(chain.from_iterable(map(dict.values, values)))
-    return _DICTIONARY_VERSION, _ends(values), _words(names), _texts(texts)
+    pairs = values if isinstance(values, Pairs) else Pairs.of(values)
+    return _DICTIONARY_VERSION, _numbers("Q", pairs.ends), _words(pairs.names), _texts(pairs.texts)
 
 
 _WRITERS: dict[str, Callable[[Values], Iterable[bytes]]] = {

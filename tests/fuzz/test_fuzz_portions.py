@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -130,11 +131,20 @@ def test_lines_that_are_no_json_are_found_one_by_one(lines: list[bytes]) -> None
 @examples(200)
 @given(st.lists(TIMES, min_size=1, max_size=3))
 @example([f"{STAMP}.5Z", f"{STAMP}.6Z"])
+@example([f"{STAMP}Z", "2026-09-22T14:00:00Z"])
+@example([f"{STAMP}.123Z", f"{STAMP}+1234"])
 @example(["2026-09-21 14:00:00+00:00", "2026-09-21 14:00:01+00:00"])
 def test_times_are_read_together_as_one_by_one(times: list[Any]) -> None:
     found = moments_of(times)
     if found is not None:
         assert found.tolist() == [moment_of(time, NOW_US) for time in times]
+
+
+@pytest.mark.parametrize("event_id", ["search", "0123456789abcdef-0123456789ab-01234567", " a", "a\n", "x" * 201])
+def test_an_id_that_must_not_be_used_is_found_among_good_ones(event_id: str) -> None:
+    said = [event(event_id="a"), event(event_id=event_id), event()]
+    assert not agree([body(one) for one in said], Rules(NOW_US, 30, 30, 100_000))
+    assert agree([body(one) for one in (said[0], said[2])], Rules(NOW_US, 30, 30, 100_000))
 
 
 def test_what_is_good_is_checked_together() -> None:

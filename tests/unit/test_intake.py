@@ -8,7 +8,41 @@ from collector.errors import BadRequest, CollectorError, QueueFull, TooLarge
 from collector.intake import Intake
 
 
-class Chunks:
+class Arriving:
+    """A body of which more may come."""
+
+    def is_eof(self) -> bool:
+        return False
+
+    def exception(self) -> BaseException | None:
+        return None
+
+    def read_nowait(self) -> bytes:
+        raise AssertionError("it may not be here yet")
+
+
+class Here(Arriving):
+    """A body that is here whole."""
+
+    def __init__(self, body: bytes, error: BaseException | None = None) -> None:
+        self._body = body
+        self._error = error
+
+    def is_eof(self) -> bool:
+        return True
+
+    def exception(self) -> BaseException | None:
+        return self._error
+
+    def read_nowait(self) -> bytes:
+        body, self._body = self._body, b""
+        return body
+
+    async def readany(self) -> bytes:
+        raise self._error or AssertionError("there is nothing to wait for")
+
+
+class Chunks(Arriving):
     """A body that arrives in pieces; remembers how many were read."""
 
     def __init__(self, *chunks: bytes) -> None:
@@ -20,7 +54,7 @@ class Chunks:
         return self._chunks.pop(0) if self._chunks else b""
 
 
-class Silent:
+class Silent(Arriving):
     async def readany(self) -> bytes:
         await asyncio.Event().wait()
         return b""
@@ -111,7 +145,13 @@ def test_what_was_held_is_given_back_also_after_an_error() -> None:
     asyncio.run(run())
 
 
-class Gate:
+def test_a_body_that_is_here_is_not_waited_for() -> None:
+    assert asyncio.run(taken(an_intake(), Here(b"here"))) == b"here"
+    with pytest.raises(BadRequest, match="ended before its end"):
+        asyncio.run(taken(an_intake(), Here(b"he", ConnectionResetError())))
+
+
+class Gate(Arriving):
     """A body whose only piece comes when the test says so."""
 
     def __init__(self, size: int) -> None:
