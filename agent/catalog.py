@@ -12,14 +12,16 @@ Owned by the reader thread.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from agent import crash, identity
 from agent.contents import Contents, Lost, Origins
-from agent.discover import Found, siblings
+from agent.discover import Found
+from agent.expand import Unfinished
 from agent.identity import BODY_AT, Candidate, FileState, Standing
 from agent.missing import Search
 from agent.tail import Handles, Tail, inode_at
@@ -44,14 +46,18 @@ class Catalog:
         make_origin: Origins,
         handles: Handles,
         wanted: Wanted | None = None,
+        olddirs: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.scope = scope
         self.tags = tags
-        self._contents = Contents(states, handles=handles)
+        self._contents = Contents(states, handles=handles, olddirs=olddirs)
+        self.slots = handles.slots
         self.states, self.tails = self._contents.states, self._contents.tails
         self._search = Search(self._contents, wanted)
         self._fresh = fresh
         self._make_origin = make_origin
+        self.ends_to_note = False
+        """What `at_end` found is not on disk yet: without it compressed files are expanded again after a start."""
         self._cut: list[Lost] = []
         """Seen, unread and cut away while the rest of the file stayed."""
 
@@ -115,8 +121,7 @@ class Catalog:
                 self._moved(tail, path)
                 tail.left_s = now_s
             tail.listed, tail.source = True, source
-            touched = (stat.st_size, stat.st_mtime_ns) != (tail.size, tail.mtime_ns)
-            if touched or tail.state is None or stat.st_size != tail.state.offset:
+            if tail.is_news(stat):
                 yield tail
         if arrived:
             by_inode: dict[int, list[FileState]] = {}
@@ -145,10 +150,15 @@ class Catalog:
         for state in sorted(newest_first, key=lambda state: state.device != tail.inode[0]):
             if state.generation != tail.generation or state.origin in self._contents.owners:
                 continue
-            if (state.gone_ns or self._on_another_device(state, tail)) and not self._is_back(state, tail):
+            known = tail.trust(state)
+            if not known and (state.gone_ns or self._on_another_device(state, tail)) and not self._is_back(state, tail):
                 continue
             state.gone_ns, state.finished = 0, False
             self._contents.hold(tail, state)
+            if tail.packed:
+                tail.unchecked = not known
+                tail.rest()
+                return
             with contextlib.suppress(OSError):  # what cannot be read now is compared before it is read
                 self.check(tail)
             return
@@ -172,7 +182,7 @@ class Catalog:
             with contextlib.suppress(OSError):
                 tail.look()
         if tail.is_open and not tail.deleted:
-            for path in siblings(tail.real_path):
+            for path in self._contents.siblings(tail.real_path, tail.source):
                 if inode_at(path) == tail.inode:
                     self._moved(tail, path)
                     break
@@ -197,12 +207,21 @@ class Catalog:
         state = tail.state
         if state is None:
             return
-        verdict = identity.resume(state, tail.look(), tail.holds)
+        tail.kept_block = 0, b""
+        size = tail.reach(state.offset or state.front[0])
+        if size < state.offset and not tail.ended:
+            raise Unfinished(errno.EAGAIN, "it is not written to its end, and was read beyond that")
+        if tail.packed and state.recent and not tail.holds(*state.recent[-1]):
+            tail.want(identity.positions(state))
+        verdict = identity.resume(state, size, tail.holds)
+        tail.unchecked = False
         if isinstance(verdict, identity.Rewind):
             self._rewind(tail, state, verdict)
         elif isinstance(verdict, identity.NewContent):
             self.other_content(tail)
         else:
+            if tail.damage or not tail.ended:
+                return  # what is missing is told when all that can be had is read: `at_end`
             if tail.size < state.size:
                 self._cut.append(Lost(state, "cut_before_read", state.size - tail.size, tail.size, exact=True))
             if tail.size < state.front[0] and not state.offset:
@@ -213,6 +232,9 @@ class Catalog:
         """Note how far a file reaches that cannot be read yet: should it be cut away before, that much is known to be lost."""
         state = tail.state
         if state is None or tail.size <= state.size:
+            return
+        if tail.packed:
+            state.size = tail.size
             return
         if not state.offset:
             if not identity.begins_alike(state, tail.size, tail.holds):
@@ -227,6 +249,7 @@ class Catalog:
         """The tail's content was cut away or replaced in place (rule 3)."""
         log.info("%s: holds other content now", tail.name)
         self._contents.let_go(tail)
+        tail.forget()
         tail.settled = True
 
     def _rewind(self, tail: Tail, state: FileState, verdict: identity.Rewind) -> None:
@@ -253,13 +276,21 @@ class Catalog:
         size = tail.look()
         data_at, text = tail.text_at_front()
         head = identity.head_of(text)
-        if head is None and not ((final or tail.deleted) and text):
+        if head is None and not ((final or tail.deleted or tail.packed) and tail.ended and (text or tail.damage)):
             return  # the first line is not complete
         head = text[: identity.HEAD_BYTES] if head is None else head
+        if not text:  # so damaged that there is nothing to know it by; the loss has to be somebody's
+            self._begin(tail, head, identity.head_key(tail.source, head), "", b"")
+            return
         key, body_id = self._named(tail, data_at, head)
         front = tail.front(BODY_AT)
-        new = Candidate(tail.name, size, key, body_id, tail.holds)
         known = [state for state in self.states.values() if state.head == key and not self._unlike(state, front)]
+        if tail.packed:
+            known = [state for state in known if not body_id or state.body_id in ("", body_id)]
+            size = self._expanded(tail, known)
+            if not tail.ended and size < BODY_AT and any(_agrees(state, size, tail) for state in known):
+                return  # it may be a copy of a known one, or go on otherwise
+        new = Candidate(tail.name, size, key, body_id, tail.holds, tail.packed and tail.ended, bool(tail.damage))
         settled = tail.settled or now_s - tail.first_seen_s >= identity.SETTLE_S
         verdict = identity.judge(new, known, lambda state: self._standing(state, tail), settled=settled)
         if isinstance(verdict, identity.New):
@@ -268,6 +299,16 @@ class Catalog:
                 identity.see_behind_hole(tail.state, tail.mark(data_at + len(head)))
         elif isinstance(verdict, identity.Same):
             self._same(tail, verdict.known)
+        tail.is_copy = tail.state is None and isinstance(verdict, identity.Same)
+        if tail.state is None and tail.ended:
+            tail.rest()
+
+    @staticmethod
+    def _expanded(tail: Tail, known: list[FileState]) -> int:
+        """The size of a compressed file, as far as it takes to tell it from known contents."""
+        for state in known:
+            tail.want(identity.positions(state))
+        return tail.reach(max((state.offset + 1 for state in known), default=0))
 
     def _named(self, tail: Tail, data_at: int, head: bytes) -> tuple[str, str]:
         """What a file is known by: its head's key, and its `FileState.body_id`."""
@@ -276,15 +317,19 @@ class Catalog:
         return identity.head_key(tail.source, head), body_id
 
     def begin_at_end(self, tail: Tail) -> FileState | None:
-        """Give a tail without content a state that skips its whole lines. None where it has none. Raises OSError."""
+        """Give a tail without content a state that skips its whole lines. None where it has none. Raises OSError. A compressed
+        file is not expanded for it: as it is now, nothing of it is wanted."""
         size = tail.look()
         data_at, text = tail.text_at_front()
-        head, end = identity.head_of(text), tail.line_start(size)
+        head, end = identity.head_of(text), data_at + len(text) if tail.packed else tail.line_start(size)
         if head is None or not end:
             return None
         key, body_id = self._named(tail, data_at, head)
         self._begin(tail, head, key, body_id, tail.front(BODY_AT))
-        if tail.state is not None:
+        if tail.packed and tail.state is not None:
+            tail.state.size, tail.state.packed, tail.state.skipped = 0, tail.stamp, tail.disk_size
+            tail.rest()
+        elif tail.state is not None:
             identity.skip(tail.state, end, tail.mark)
         return tail.state
 
@@ -343,7 +388,7 @@ class Catalog:
             known.inode, known.generation = tail.inode[1], tail.generation
             known.replay_until = max(known.replay_until, tail.size)
             self._contents.hold(tail, known)
-        elif tail.size > known.offset and owner.look() == known.offset:
+        elif tail.size > known.offset and owner.reach(known.offset + 1) == known.offset and owner.ended:
             copy = msgspec.structs.replace(
                 known,
                 origin=self._make_origin(),
@@ -364,12 +409,35 @@ class Catalog:
         owner = self._contents.owners.get(state.origin)
         if state.origin in self._contents.unsure:
             return Standing.ALIVE
+        if owner is not None and owner.packed:
+            return Standing.PACKED
         if owner is not None and (not owner.deleted or owner.size > state.offset):
             return Standing.ALIVE
         gone_s = self._contents.gone_s.get(state.origin)
         if gone_s is None:
             return Standing.LONG_GONE if state.finished else Standing.JUST_GONE
         return Standing.JUST_GONE if asking.first_seen_s - gone_s <= JUST_GONE_S else Standing.LONG_GONE
+
+    def at_end(self, tail: Tail) -> None:
+        """All that can be had of a file now was read. Of a compressed one that is noted, and what damage has cost."""
+        state = tail.state
+        if state is None or not tail.packed or not tail.ended or tail.unread or state.packed == tail.stamp:
+            return
+        if self._contents.untold_ends.get(state.origin) == tail.stamp:
+            return
+        if tail.damage:
+            log.error("%s: is damaged behind byte %d of its content: %s", tail.name, tail.size, tail.damage)
+            self._cut.append(Lost(state, "compressed_file_damaged", max(state.size - tail.size, 1), tail.size))
+            self._contents.untold_ends[state.origin] = tail.stamp
+        else:
+            state.size, state.packed = tail.size, tail.stamp
+            self.ends_to_note = True
+        tail.rest()
+
+    @property
+    def ends_told(self) -> bool:
+        """Whether all that damaged files have cost is in the spool."""
+        return not self._contents.untold_ends
 
     # Step 3 ------------------------------------------------------------------------------------------------------------
 
@@ -388,13 +456,23 @@ class Catalog:
         state = tail.state
         if state is None:
             return None
-        lost = Lost(state, reason, max(0, tail.size - state.offset), state.offset, exact=True, last=True)
+        lost = Lost(state, reason, max(0, tail.size - state.offset), state.offset, exact=tail.ended, last=True)
         state.size, state.gone_ns = tail.size, now_ns
         state.finished = not lost.lost_bytes
         if lost.lost_bytes:
             self._contents.untold.add(state.origin)
         self._contents.drop(tail)
         return lost
+
+    @property
+    def is_waiting(self) -> bool:
+        """There are contents of which cannot be told yet what became of them."""
+        return bool(self._contents.unsure)
+
+    @property
+    def searching(self) -> bool:
+        """Where missing contents are takes more time to find out: ask again soon."""
+        return self._search.goes_on
 
     def told(self) -> None:
         """The losses found so far are in the spool."""
@@ -411,3 +489,7 @@ class Catalog:
     def all_states(self) -> list[FileState]:
         """What the next segment begins with."""
         return self._contents.all_states()
+
+
+def _agrees(state: FileState, size: int, tail: Tail) -> bool:
+    return identity.agrees(state, min(size, state.offset), tail.holds)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 
 if sys.version_info >= (3, 14):
-    from compression.zstd import ZstdCompressor, ZstdDecompressor, ZstdError
+    from compression.zstd import DecompressionParameter, ZstdCompressor, ZstdDecompressor, ZstdError
 else:
-    from backports.zstd import ZstdCompressor, ZstdDecompressor, ZstdError
+    from backports.zstd import DecompressionParameter, ZstdCompressor, ZstdDecompressor, ZstdError
 
-__all__ = ["LEVEL", "ZstdError", "compress", "compress_aside", "decompress"]
+__all__ = ["LEVEL", "ZstdError", "compress", "compress_aside", "decompress", "zstd_decoder"]
 
 LEVEL = 1
 """A log line costs 8 times less to send at level 1; higher levels cost more CPU than the agent spends on all else."""
@@ -38,3 +38,8 @@ def decompress(frame: bytes | memoryview, limit: int) -> bytes:
     if not decompressor.eof or decompressor.unused_data:
         raise ZstdError(f"not one whole frame of at most {limit} bytes")
     return data
+
+
+def zstd_decoder() -> ZstdDecompressor:
+    """For one frame of somebody else's, piece by piece. A frame that asks for more than 128 MiB of memory is an error."""
+    return ZstdDecompressor(options={DecompressionParameter.window_log_max: 27})

@@ -96,6 +96,8 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Part of every event's ID: renaming a source is fine while the state is kept, and means new IDs without it."""
     include: tuple[str, ...]
     exclude: tuple[str, ...] = ()
+    olddir: str | tuple[str, ...] = ()
+    """Folders in which a rotation puts files, besides their own; relative to it, or absolute."""
     service: str = ""
     """Empty: the source's name."""
     format: Literal["raw", "json"] = "raw"
@@ -117,6 +119,10 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """As `Config.start`, for this source; empty: as there."""
     ignore_older: str = RETENTION
     """Files that nobody wrote to for longer are not opened: a duration, `RETENTION`, or `NEVER`."""
+
+    @property
+    def olddirs(self) -> tuple[str, ...]:
+        return (self.olddir,) if isinstance(self.olddir, str) else self.olddir
 
 
 class SpoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -5,15 +5,24 @@ One place keeps these in step; `agent.catalog` and `agent.missing` decide what i
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from agent import identity
-from agent.identity import FileState
+from agent.discover import siblings
+from agent.expand import Unfinished
+from agent.identity import BODY_AT, FileState
+from agent.packed import tail_of
 from agent.tail import Handles, Tail
 
 KEPT_GONE_STATES = 2000
 """States of files that are gone: what a copy that turns up later is recognised by."""
+
+
+EVERYTHING = 1 << 62
+"""A position that no file has."""
 
 
 class Lost(NamedTuple):
@@ -40,10 +49,14 @@ class Origins:
 class Contents:
     """States by their origin, tails by their inode, and who owns what."""
 
-    def __init__(self, states: dict[str, FileState], *, handles: Handles) -> None:
+    def __init__(
+        self, states: dict[str, FileState], *, handles: Handles, olddirs: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        """``olddirs``: by source, the folders where its rotated files lie besides their own."""
         self.states = states
         self.tails: dict[tuple[int, int], Tail] = {}
         self.handles = handles
+        self._olddirs = olddirs or {}
         self.owners: dict[str, Tail] = {}
         self.gone_s: dict[str, float] = {}
         """When a content was found to have lost its owner, as far as that was seen."""
@@ -51,20 +64,28 @@ class Contents:
         """Origins of contents that may lie in a file which cannot be read now."""
         self.untold: set[str] = set()
         """Origins of contents whose loss is not in the spool yet."""
+        self.untold_ends: dict[str, tuple[int, int]] = {}
+        """Origins of contents in compressed files that are damaged -> `Tail.stamp`: that loss is not in the spool yet."""
         self.walks = 0
 
     def new_tail(self, path: str, source: str, stat: os.stat_result, now_s: float) -> Tail:
         """A file that was not known; it is not kept yet."""
-        tail = Tail(path, source, stat, now_s, self.handles)
+        tail = tail_of(path, source, stat, now_s, self.handles)
         if self.walks == 1:
             tail.replay_until = tail.size  # a power cut may have taken the records of what was shipped from the spool
         return tail
+
+    def siblings(self, path: str, source: str) -> list[str]:
+        """Where a rotation may have put a file of a source."""
+        return siblings(path, self._olddirs.get(source, ()))
 
     def hold(self, tail: Tail, state: FileState) -> None:
         """This file holds this content."""
         tail.state = state
         state.path, state.place, state.device = tail.name, tail.place, tail.inode[0]
         state.source = tail.source
+        if state.packed != tail.stamp or not tail.packed:
+            state.packed = 0, 0
         state.replay_until = max(state.replay_until, tail.replay_until)
         self.owners[state.origin] = tail
         self.gone_s.pop(state.origin, None)
@@ -101,20 +122,43 @@ class Contents:
 
     def all_states(self) -> list[FileState]:
         """What the next segment begins with; forgets the oldest of the gone."""
-        gone = [state for state in self.states.values() if state.finished]
+        gone = [state for state in self.states.values() if state.finished and state.origin not in self.owners]
         for state in gone[: max(0, len(gone) - KEPT_GONE_STATES)]:
             del self.states[state.origin]
             self.gone_s.pop(state.origin, None)
         return list(self.states.values())
 
     def is_in(self, state: FileState, tail: Tail) -> bool:
-        """Whether a content that nothing holds lies in this file. Raises OSError."""
+        """Whether a content that nothing holds lies in this file. Raises OSError: also where that is not known yet."""
         tail.look()
+        if tail.packed and not self._may_be_in(state, tail):
+            return False
         if state.offset == 0:
             if not state.front[0]:
                 return (state.inode, state.generation) == (tail.inode[1], tail.generation)
             return identity.begins_alike(state, tail.size, tail.holds) and not self._was_read(tail)
         return bool(state.recent) and tail.size >= state.offset and tail.holds(*state.recent[-1])
+
+    def _may_be_in(self, state: FileState, tail: Tail) -> bool:
+        """For a compressed file: what it begins with, first; then all that has to be known of it."""
+        needed = state.offset or state.front[0]
+        size = tail.reach(min(needed, BODY_AT))
+        if not self._begins(state, size, tail):
+            return False
+        size = tail.reach(needed if state.offset else EVERYTHING)
+        if size < needed and not tail.ended:
+            if self._begins(state, size, tail):
+                raise Unfinished(errno.EAGAIN, f"{tail.name} is not written to its end")
+            return False
+        return True
+
+    @staticmethod
+    def _begins(state: FileState, size: int, tail: Tail) -> bool:
+        if not size:
+            return not tail.ended
+        if not state.offset:
+            return identity.begins_alike(state, size, tail.holds)
+        return identity.agrees(state, min(size, state.offset, BODY_AT), tail.holds)
 
     def _was_read(self, tail: Tail) -> bool:
         """Whether all of a file was read under another state: it may begin like one that was not."""

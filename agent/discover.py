@@ -1,6 +1,7 @@
 """Which files there are: globs and exclusions, notices from the kernel, and a walk now and then in case one was missed.
 
-Compressed files are left out: what a rotation compresses has been read before, under its plain name.
+Compressed files match as others do; what they hold says whether it was read before, under its plain name. Formats that cannot
+be read are left out.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from typing import NamedTuple
 from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
 
 from agent import mounts
+from agent.expand import PACKED, UNREADABLE
 
 log = logging.getLogger("agent.discover")
 
-COMPRESSED = (".gz", ".zst", ".xz", ".bz2", ".lz4", ".zip")
 SOMETHING = ""
 """Stands for a path that cannot be told."""
 RETRY_S = 60.0
@@ -64,7 +65,7 @@ def find(sources: Iterable[Globs]) -> Iterator[Found]:
 
 def excluded(path: str, patterns: Sequence[str]) -> bool:
     """``*`` in an exclusion also matches ``/``: more is excluded rather than less."""
-    return path.endswith(COMPRESSED) or any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
+    return path.endswith(UNREADABLE) or any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
 
 
 def folders(sources: Iterable[Globs]) -> set[str]:
@@ -81,18 +82,23 @@ def folders(sources: Iterable[Globs]) -> set[str]:
     return result
 
 
-def siblings(path: str) -> Iterator[str]:
-    """Files beside ``path`` that a rotation may have made of it: ``name.*``, ``name-*``, ``stem-*``, ``stem.*``."""
+def siblings(path: str, olddirs: Iterable[str] = ()) -> list[str]:
+    """Files beside ``path``, and in the folders ``olddirs`` (relative to its own), that a rotation may have made of it:
+    ``name.*``, ``name-*``, ``stem-*``, ``stem.*``, and ``name`` itself elsewhere. The compressed ones come last."""
     folder, name = os.path.split(path)
     stem = name.partition(".")[0]
     prefixes = (name + ".", name + "-", stem + "-", stem + ".")
-    try:
-        names = sorted(os.listdir(folder))
-    except (OSError, ValueError):  # ValueError: no path of a file
-        return
-    for other in names:
-        if other != name and other.startswith(prefixes) and not other.endswith(COMPRESSED):
-            yield os.path.join(folder, other)
+    found = []
+    for place in dict.fromkeys((folder, *(os.path.normpath(os.path.join(folder, olddir)) for olddir in olddirs))):
+        try:
+            names = os.listdir(place)
+        except (OSError, ValueError):  # ValueError: no path of a file
+            continue
+        found += [os.path.join(place, other) for other in names if other.startswith(prefixes) or other == name]
+    return sorted(
+        (other for other in found if other != path and not other.endswith(UNREADABLE)),
+        key=lambda other: (other.endswith(PACKED), other),
+    )
 
 
 class Watcher:

@@ -11,6 +11,7 @@ from typing import Any
 
 from agent import discover
 from agent.discover import Globs
+from agent.expand import PACKED, UNREADABLE
 
 
 def add_command(commands: Any, shared: argparse.ArgumentParser, command: Any) -> None:
@@ -50,8 +51,8 @@ def _matched(path: str, globs: list[Globs]) -> tuple[str | None, str]:
         return None, f"it cannot be looked at: {error.strerror}"
     if not stats.S_ISREG(stat.st_mode):
         return None, "it is no regular file"
-    if path.endswith(discover.COMPRESSED):
-        return None, f"compressed files ({', '.join(discover.COMPRESSED)}) are no sources"
+    if path.endswith(UNREADABLE):
+        return None, f"files in {' and '.join(UNREADABLE)} cannot be read; those in {', '.join(PACKED)} can"
     reasons = []
     for one in globs:
         for pattern in one.include:
@@ -75,6 +76,8 @@ def lines(answer: Mapping[str, Any]) -> list[str]:
         said.append(
             f"  content {file['file_id']}: {file['size_bytes']:,} bytes, read to {file['read_offset']:,}, "
             f"acknowledged to {acked}, {file['lag_bytes']:,} behind"
+            + ("; compressed: bytes are those of its content" if file.get("compressed_bytes") is not None else "")
+            + ("; a copy of another file that is known" if file.get("state") == "copy" else "")
         )
         if file.get("error"):
             said.append(f"  ! {file['error']}")

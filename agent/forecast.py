@@ -5,17 +5,22 @@ A file counts as known by its inode: a copy of one that was read shows as unread
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
+from contextlib import closing
 from typing import Any
 
 from agent import discover
 from agent.aging import Ages
 from agent.config import Config
 from agent.discover import Found
+from agent.expand import PACKED
 from agent.identity import FileState
+from agent.packed import tail_of
 from agent.segment import Recovery
 from agent.starting import Starts
+from agent.tail import Handles
 
 SAMPLE_FILES = 100
 SAMPLE_BYTES = 65536
@@ -38,15 +43,25 @@ def survey(config: Config, kept: Recovery | None, now_ns: int, *, retention_days
 
 
 def _of(found: Found, state: FileState | None, starts: Starts, ages: Ages, retention_days: int, now_ns: int) -> dict[str, Any]:
-    size, ships, why = found.stat.st_size, found.stat.st_size, ""
-    if state is not None and state.offset <= size:
+    size = _content_bytes(found) if found.path.endswith(PACKED) else found.stat.st_size
+    ships, why = size, ""
+    if state is not None and state.packed == (found.stat.st_size, found.stat.st_mtime_ns):
+        ships, why = 0, "read before"
+    elif state is not None and state.offset <= size:
         ships, why = size - state.offset, "read before" if state.offset else ""
     elif starts.skips(found.source, found.stat.st_mtime_ns, now_ns):
         ships, why = 0, "skipped, as start says"
     elif found.source not in starts.pending and ages.is_old(found, retention_days, now_ns):
         ships, why = 0, "too old, as ignore_older says"
     path = os.fsencode(found.path).decode("utf-8", "backslashreplace")
-    return {"path": path, "source": found.source, "bytes": size, "ships_bytes": ships, "why": why}
+    return {"path": path, "source": found.source, "bytes": found.stat.st_size, "ships_bytes": ships, "why": why}
+
+
+def _content_bytes(found: Found) -> int:
+    """About how much there is in a compressed file, by what its front expands to."""
+    with contextlib.suppress(OSError), closing(tail_of(found.path, found.source, found.stat, 0.0, Handles(1))) as tail:
+        return tail.estimate()
+    return found.stat.st_size
 
 
 def events_in(files: Iterable[dict[str, Any]]) -> int:
@@ -55,8 +70,9 @@ def events_in(files: Iterable[dict[str, Any]]) -> int:
     lines = looked = 0
     for file in shipped[:: max(1, len(shipped) // SAMPLE_FILES)]:
         try:
-            with open(file["path"], "rb") as opened:
-                text = opened.read(SAMPLE_BYTES)
+            with closing(tail_of(file["path"], file["source"], os.stat(file["path"]), 0.0, Handles(1))) as tail:
+                tail.look()
+                text = tail.read(0, SAMPLE_BYTES)
         except (OSError, ValueError):
             continue
         lines += text.count(b"\n")

@@ -13,14 +13,25 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+from agent.expand import NotYet
 
 GAP_BYTES = 512
 """Smaller than a sector's worth is kept as it is: records of fixed size, padded with NULs, are lines."""
 LOOK_BYTES = 64 << 20
-_STEP_BYTES = 1 << 20
+STEP_BYTES = 1 << 20
 _GAP = bytes(GAP_BYTES)
-_ZEROS = bytes(_STEP_BYTES)
+_ZEROS = bytes(STEP_BYTES)
+
+
+class Bytes(Protocol):
+    """What bytes are looked for in."""
+
+    def read(self, position: int, length: int, /) -> bytes: ...
+
+    def next_data(self, at: int, size: int, /) -> int:
+        """Where the next byte may be that is no NUL, from ``at`` on."""
 
 
 class Looked(NamedTuple):
@@ -43,11 +54,14 @@ def first_gap(buf: bytes | bytearray, start: int, end: int, *, offset: int, unit
     return end if at < 0 else at + -(offset + at - start) % unit
 
 
-def data_after(fd: int, at: int, size: int, *, limit: int = LOOK_BYTES) -> Looked:
-    """Where the NULs that begin at ``at`` end, reading at most ``limit`` of them. Raises OSError."""
+def data_after(file: Bytes, at: int, size: int, *, limit: int = LOOK_BYTES) -> Looked:
+    """Where the NULs that begin at ``at`` end, reading at most ``limit`` of them, or what time allows. Raises OSError."""
     while at < size and limit > 0:
-        at = _next_data(fd, at, size)
-        chunk = os.pread(fd, min(_STEP_BYTES, size - at), at) if at < size else b""
+        at = file.next_data(at, size)
+        try:
+            chunk = file.read(at, min(STEP_BYTES, size - at)) if at < size else b""
+        except NotYet:
+            break
         if not chunk:
             break
         if chunk != _ZEROS[: len(chunk)]:
@@ -57,18 +71,19 @@ def data_after(fd: int, at: int, size: int, *, limit: int = LOOK_BYTES) -> Looke
     return Looked(min(at, size), False)
 
 
-def text_at_front(fd: int, size: int, length: int) -> tuple[int, bytes]:
+def text_at_front(file: Bytes, size: int, length: int) -> tuple[int, bytes]:
     """Where a file's first byte that is no NUL is, and up to ``length`` bytes from there; ``size`` and nothing where there is
     none, or so many NULs are in front that it is not known yet. Raises OSError."""
-    text = os.pread(fd, length, 0)
+    text = file.read(0, length)
     if text[:1] != b"\0":
         return 0, text
-    at, found = data_after(fd, 0, size)
-    return (at, os.pread(fd, length, at)) if found else (size, b"")
+    at, found = data_after(file, 0, size)
+    return (at, file.read(at, length)) if found else (size, b"")
 
 
-def _next_data(fd: int, at: int, size: int) -> int:
-    """The end of the hole that ``at`` is in; ``at`` where it is in none, or the file system does not tell."""
+def next_data(fd: int, at: int, size: int) -> int:
+    """`Bytes.next_data` of a plain file: the end of the hole that ``at`` is in; ``at`` where it is in none, or the file system
+    does not tell."""
     try:
         return os.lseek(fd, at, os.SEEK_DATA)
     except OSError as error:

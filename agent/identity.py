@@ -27,7 +27,7 @@ and for an inode that is not known, against every known file of the source with 
 4. It agrees over min(size, offset) >= `BODY_AT`: the same content, a copy or a rename (`Same`).
 5. Below that: the known one has just gone and this is another path: the same (`Same`); at the same path, or gone for longer
    than `SETTLE_S` before this one came: a new instance, with the next tag (`New`); both are there: wait `SETTLE_S`, then a
-   new instance (`Wait`, `New`).
+   new instance (`Wait`, `New`). A compressed file that is equal as a whole is the same, unless another one has that content.
 
 Known limits: without state, files that begin alike within their first 4 KiB take their tags in the order of their paths;
 files that agree over 4 KiB or more count as copies.
@@ -108,6 +108,8 @@ class FileState(msgspec.Struct, array_like=True):
     """IDs of events at the offset that were shipped although they may go on (`agent.recorder`, the end)."""
     half_to: int = 0
     """How far they reach in the file."""
+    packed: tuple[int, int] = (0, 0)
+    """Of the compressed file that holds this content: its size on disk and time of change when all of it had been read."""
 
 
 def file_id(scope: str, source: str, anchor: bytes, tag: int) -> str:
@@ -158,6 +160,11 @@ def power_marks(low: int, high: int) -> Iterator[int]:
         if position > low:
             yield position
         position <<= 1
+
+
+def positions(state: FileState) -> set[int]:
+    """Where the state has marks."""
+    return {*state.marks, *(position for position, _ in state.recent)}
 
 
 def advance(state: FileState, window: memoryview, window_at: int, to: int, mark: Mark | None = None) -> None:
@@ -277,6 +284,10 @@ class Candidate(msgspec.Struct, frozen=True):
     body_id: str
     """Empty below `BODY_AT` bytes."""
     holds: Holds
+    copy: bool = False
+    """It is compressed, so made of another file, and all of it is known."""
+    damaged: bool = False
+    """There was more of it."""
 
 
 class Same(msgspec.Struct, frozen=True):
@@ -291,6 +302,7 @@ class Standing(enum.Enum):
     ALIVE = "alive"
     JUST_GONE = "just gone"
     LONG_GONE = "long gone"
+    PACKED = "alive, in a compressed file"
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -326,11 +338,14 @@ def judge(
         if new.path in (state.path, state.born_path):
             continue
         there = standing(state)
+        copied = new.copy and there is not Standing.PACKED
+        if copied and (new.size == state.offset or (new.damaged and new.size < state.offset)):
+            return Same(state)
         if there is Standing.JUST_GONE:
             return Same(state)
-        if there is Standing.ALIVE:
+        if there in (Standing.ALIVE, Standing.PACKED):
             unread = state.offset == 0 and min(new.size, state.size) >= BODY_AT  # read, it will prove a copy or not
-            wait = wait or unread or not settled
+            wait = wait or unread or not settled or (copied and new.size > state.offset < state.size)
     return Wait() if wait else New()
 
 

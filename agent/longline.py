@@ -11,9 +11,10 @@ Known limit: NULs behind the first block of such a line are part of it, however 
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
+from agent.expand import NotYet
+from agent.gaps import Bytes
 from agent.identity import FileState
 from agent.tail import LongLine, Tail
 
@@ -48,28 +49,43 @@ def look(tail: Tail, state: FileState, begin: int, newline: bytes, size: int, *,
         or not tail.holds(*known.mark)
     ):
         known = LongLine(state.origin, begin, begin, (0, 0))
-    known.looked_to, end = search(tail.open(), begin, known.looked_to, size, newline)
+    known.looked_to, end = search(tail, begin, known.looked_to, size, newline)
     if end is not None:
         tail.long_line = None
         return end
     known.mark = tail.mark(known.looked_to)
     tail.long_line = known
-    return End(size - begin, size, True) if final and size - known.looked_to < len(newline) else None
+    at_end = size - known.looked_to < len(newline) and not tail.goes_on
+    return End(size - begin, size, True) if final and at_end else None
+
+
+def find(tail: Tail, begin: int, newline: bytes) -> End | None:
+    """The end of the line that begins at ``begin``, however far it is. Raises OSError."""
+    at, before = begin, -1
+    while at > before:
+        before, size = at, tail.reach(at + _CHUNK_BYTES)
+        at, end = search(tail, begin, before, size, newline, limit=size)
+        if end is not None:
+            return end
+    return None
 
 
 def search(
-    fd: int, begin: int, looked_to: int, size: int, newline: bytes, *, limit: int = LOOK_BYTES
+    file: Bytes, begin: int, looked_to: int, size: int, newline: bytes, *, limit: int = LOOK_BYTES
 ) -> tuple[int, End | None]:
     """How far the line that begins at ``begin`` was looked through, from ``looked_to`` on, and its end if that was found."""
     unit = len(newline)
     at = max(looked_to, begin + begin % unit)
     stop = min(size, at + limit)
     while at < stop:
-        chunk = os.pread(fd, min(_CHUNK_BYTES, size - at), at)
+        try:
+            chunk = file.read(at, min(_CHUNK_BYTES, size - at))
+        except NotYet:
+            break
         found = _find(chunk, newline)
         if found >= 0:
             end = at + found
-            return end, End(end - begin - unit * _ends_in_cr(fd, end, newline), end + unit, False)
+            return end, End(end - begin - unit * _ends_in_cr(file, end, newline), end + unit, False)
         if len(chunk) < unit:
             break  # half of a character, or it was cut meanwhile
         at += len(chunk) - len(chunk) % unit
@@ -85,7 +101,7 @@ def is_begun(tail: Tail, state: FileState) -> bool:
 def is_waiting(tail: Tail, state: FileState, size: int) -> bool:
     """Whether the line at the offset was looked through up to the file's end, and more has to come."""
     known = tail.long_line
-    return known is not None and is_begun(tail, state) and 0 <= size - known.looked_to < 2
+    return known is not None and is_begun(tail, state) and not tail.goes_on and 0 <= size - known.looked_to < 2
 
 
 def _find(chunk: bytes, newline: bytes) -> int:
@@ -95,5 +111,5 @@ def _find(chunk: bytes, newline: bytes) -> int:
     return at
 
 
-def _ends_in_cr(fd: int, end: int, newline: bytes) -> bool:
-    return os.pread(fd, len(newline), end - len(newline)) == newline.replace(b"\n", b"\r")
+def _ends_in_cr(file: Bytes, end: int, newline: bytes) -> bool:
+    return file.read(end - len(newline), len(newline)) == newline.replace(b"\n", b"\r")

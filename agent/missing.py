@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 
 from agent.contents import Contents, Lost
-from agent.discover import siblings
+from agent.expand import NotYet, Unfinished
 from agent.identity import FileState
 from agent.tail import Tail
 from agent.wanted import Wanted
@@ -27,10 +27,16 @@ class Search:
         """``wanted``: which contents the configuration has let go of; None: none."""
         self._contents = contents
         self._wanted = wanted
+        self._looked: dict[tuple[int, int], Tail] = {}
+        """Compressed siblings that were looked into and hold nothing that is missing: not to be expanded again."""
+        self._waited: set[str] = set()
+        self.goes_on = False
+        """It takes more time: call `settle` again soon."""
 
     def settle(self, now_s: float, now_ns: int) -> Iterator[Tail | Lost]:
         """Find a holder for every content that lost its own. Yields the tails found, and what is lost."""
         contents = self._contents
+        self.goes_on = False
         for state in list(contents.states.values()):
             if state.origin in contents.owners or state.finished or state.origin in contents.untold:
                 continue
@@ -41,15 +47,30 @@ class Search:
             try:
                 tail = self._sibling(state, now_s)
             except OSError as error:
-                if state.origin not in contents.unsure:
-                    log.warning("%s: what became of it cannot be told: %s; each walk looks again", state.path, error)
-                contents.unsure.add(state.origin)
+                self._cannot_tell(state, error)
                 continue
             contents.unsure.discard(state.origin)
             if tail is not None:
                 yield tail
             else:
                 yield from self._give_up(state, now_ns)
+        if not contents.unsure:
+            self._looked.clear()
+            self._waited.clear()
+
+    def _cannot_tell(self, state: FileState, error: OSError) -> None:
+        unsure = self._contents.unsure
+        if isinstance(error, NotYet):
+            self.goes_on = True
+        elif isinstance(error, Unfinished):
+            if state.origin not in self._waited:
+                self._waited.add(state.origin)
+                log.info(
+                    "%s: it may be in a compressed file that is being written: %s; waiting for it", state.path, error.strerror
+                )
+        elif state.origin not in unsure:
+            log.warning("%s: what became of it cannot be told: %s; each walk looks again", state.path, error)
+        unsure.add(state.origin)
 
     def source_of(self, state: FileState) -> str | None:
         """The source that a content belongs to now; None: to none any more."""
@@ -73,6 +94,11 @@ class Search:
         for origin in contents.untold & contents.states.keys():
             contents.states[origin].finished = True
         contents.untold.clear()
+        for origin, stamp in contents.untold_ends.items():
+            if origin in contents.states:
+                state = contents.states[origin]
+                state.size, state.packed = state.offset, stamp
+        contents.untold_ends.clear()
 
     def _sibling(self, state: FileState, now_s: float) -> Tail | None:
         """The rotated file that holds this content, by inode or by its marks. Raises OSError when none is found, and one
@@ -80,7 +106,7 @@ class Search:
         trouble: OSError | None = None
         place = os.fsdecode(state.place) if state.place else state.path
         tails = self._contents.tails
-        for path in (place, *siblings(place)):
+        for path in self._places(state, place):
             try:
                 stat = os.stat(path)
             except (FileNotFoundError, NotADirectoryError):
@@ -88,29 +114,49 @@ class Search:
             except OSError as error:
                 trouble = error
                 continue
-            tail = tails.get((stat.st_dev, stat.st_ino))
+            inode = stat.st_dev, stat.st_ino
+            tail = tails.get(inode)
             if tail is not None and tail.state is not None:
                 continue
-            tail = tail or self._contents.new_tail(path, state.source, stat, now_s)
+            tail = tail or self._candidate(path, state, stat, now_s)
             try:
                 found = self._contents.is_in(state, tail)
             except OSError as error:
                 found = False
-                if not isinstance(error, PermissionError) or stat.st_ino == state.inode:
+                matters = not isinstance(error, PermissionError) or stat.st_ino == state.inode
+                if matters and not isinstance(trouble, NotYet):
                     trouble = error
             if found:
                 return self._found(state, tail, path)
             if tail.inode not in tails:
+                if tail.packed:
+                    self._looked[inode] = tail
                 tail.close()
         if trouble is not None:
             raise trouble
         return None
 
+    def _candidate(self, path: str, state: FileState, stat: os.stat_result, now_s: float) -> Tail:
+        tail = self._looked.get((stat.st_dev, stat.st_ino))
+        if tail is None:
+            return self._contents.new_tail(path, state.source, stat, now_s)
+        tail.path = path
+        return tail
+
+    def _places(self, state: FileState, place: str) -> list[str]:
+        """Where it was last, where a rotation may have put it since, and where one may have put what was there at first."""
+        found = [place, *self._contents.siblings(place, state.source)]
+        if state.born_path != place:
+            found += self._contents.siblings(state.born_path, state.source)
+        return list(dict.fromkeys(found))
+
     def _found(self, state: FileState, tail: Tail, path: str) -> Tail:
         if tail.inode not in self._contents.tails:
             tail.listed = False
             self._contents.tails[tail.inode] = tail
-        log.info("%s: found as %s, %d bytes left to read", state.path, path, tail.size - state.offset)
+            self._looked.pop(tail.inode, None)
+        left = f"{tail.size - state.offset} bytes" if tail.ended else "what follows"
+        log.info("%s: found as %s, %s left to read", state.path, path, left)
         state.gone_ns = 0
         state.inode, state.generation = tail.inode[1], tail.generation
         self._contents.hold(tail, state)

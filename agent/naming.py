@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from agent import gaps, identity, longline, packing, shape, wire
 from agent.blocks import BLOCK_BYTES, cut_block, is_too_long
+from agent.contents import EVERYTHING
 from agent.identity import BODY_AT, FileState
 from agent.lines import newline_of
+from agent.packed import tail_of
 from agent.packing import Shaped
-from agent.tail import FRONT_BYTES
+from agent.tail import Handles, Tail
 
 
 class NamedEvent(NamedTuple):
@@ -52,24 +52,29 @@ class Block(NamedTuple):
 class NamedFile:
     """An open file whose lines have names."""
 
-    def __init__(self, file: BinaryIO, ids: tuple[str, str], plan: shape.Plan | None, *, final: bool) -> None:
+    def __init__(self, file: Tail, ids: tuple[str, str], plan: shape.Plan | None, *, final: bool) -> None:
         self.head_id, self.body_id = ids
         self._file = file
         self._plan = plan
-        self._final = final
+        self._finished = final
         """The agent has finished with it: the last line counts without its newline."""
 
     @property
     def size(self) -> int:
-        return os.fstat(self._file.fileno()).st_size
+        return self._file.reach(EVERYTHING)
 
     @property
     def mtime_ns(self) -> int:
-        return os.fstat(self._file.fileno()).st_mtime_ns
+        self._file.look()
+        return self._file.mtime_ns
+
+    @property
+    def _final(self) -> bool:
+        return self._finished or (self._file.packed and self._file.ended)
 
     def blocks(self, at: int = 0) -> Iterator[Block]:
         """The blocks from ``at`` on, where one begins. Raises OSError."""
-        front = os.pread(self._file.fileno(), 2, 0)
+        front = self._file.front(2)
         while True:
             block = self._block(at) if self._plan is None else self._shaped(self._plan, at, front)
             if block is None:
@@ -105,14 +110,12 @@ class NamedFile:
         """The event of a line that is longer than a block."""
         if not is_too_long(len(buf)):
             return None
-        fd, size = self._file.fileno(), self.size
-        newline = newline_of(plan.encoding, front)
-        _, end = longline.search(fd, offset, offset, size, newline, limit=size)
+        buf += self._file.read(offset + len(buf), shape.MARGIN_BYTES)
+        end = longline.find(self._file, offset, newline_of(plan.encoding, front))
         if end is None and self._final:
-            end = longline.End(size - offset, size, True)
+            end = longline.End(self.size - offset, self.size, True)
         if end is None:
             return None
-        buf += os.pread(fd, shape.MARGIN_BYTES, offset + len(buf))
         return self._as_block(shape.over_long(plan, buf, offset, end.length, end.to, partial=end.partial, front=front), offset)
 
     def _as_block(self, shaped: Shaped, offset: int) -> Block:
@@ -130,7 +133,7 @@ def opened(
     """A file, named the way the agent names it; None while its first line is not complete.
 
     Args:
-        path: a plain file.
+        path: a file, compressed or not.
         scope: as the agent resolves it.
         source: name of the source in the agent's configuration.
         state: what a running agent's state says of the file, if it knows it: its tag tells it from look-alikes.
@@ -139,14 +142,14 @@ def opened(
     Raises:
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
-        data_at, text = gaps.text_at_front(file.fileno(), os.fstat(file.fileno()).st_size, FRONT_BYTES)
+    with _opened(path, source) as file:
+        data_at, text = file.text_at_front()
         head = identity.head_of(text)
-        if head is None and not (state and state.finished):
+        if head is None and not (state and state.finished) and not (file.packed and file.ended):
             yield None
             return
-        head = head or b""
-        body = identity.hole_anchor(data_at, head) if data_at >= BODY_AT else identity.body_of(file.read(BODY_AT))
+        head = text[: identity.HEAD_BYTES] if head is None else head
+        body = identity.hole_anchor(data_at, head) if data_at >= BODY_AT else identity.body_of(file.front(BODY_AT))
         head_id = state.head_id if state else identity.file_id(scope, source, head, 0)
         body_id = (state and state.body_id) or identity.file_id(scope, source, body or b"", 0)
         yield NamedFile(file, (head_id, body_id), plan, final=state is not None and state.finished)
@@ -167,35 +170,46 @@ def events(
 
 def known_as(path: Path, source: str, states: Iterable[FileState]) -> FileState | None:
     """The state that speaks of this file's content, by its marks: also of a copy, which has no state of its own."""
-    with path.open("rb") as file:
-        stat = os.fstat(file.fileno())
-        head = identity.head_of(gaps.text_at_front(file.fileno(), stat.st_size, FRONT_BYTES)[1])
-
-        def holds(position: int, crc: int) -> bool:
-            start = max(0, position - identity.MARK_BYTES)
-            return zlib.crc32(os.pread(file.fileno(), position - start, start)) == crc
-
+    with _opened(path, source) as file:
+        _, inode = file.inode
+        head = identity.head_of(file.text_at_front()[1])
         key = identity.head_key(source, head) if head is not None else ""
-        fit = [
-            state
-            for state in states
-            if (state.head == key or state.inode == stat.st_ino)
-            and identity.agrees(state, min(stat.st_size, state.offset), holds)
-        ]
-    return max(fit, key=lambda state: (state.inode == stat.st_ino, min(stat.st_size, state.offset)), default=None)
+        fit = [state for state in states if state.head == key or state.inode == inode]
+        for state in fit:
+            file.want(identity.positions(state))
+        size = file.reach(max((state.offset for state in fit), default=0))
+        fit = [state for state in fit if identity.agrees(state, min(size, state.offset), file.holds)]
+    return max(fit, key=lambda state: (state.inode == inode, min(size, state.offset)), default=None)
 
 
-def _read(file: BinaryIO, offset: int, *, unit: int = 1) -> tuple[int, bytes, bool]:
+@contextmanager
+def _opened(path: Path, source: str) -> Iterator[Tail]:
+    tail = tail_of(str(path), source, path.stat(), 0.0, Handles(1))
+    try:
+        tail.look()
+        yield tail
+    finally:
+        tail.close()
+
+
+def _read(file: Tail, offset: int, *, unit: int = 1) -> tuple[int, bytes, bool]:
     """The next bytes at or behind ``offset``, up to NULs to skip: where they begin, and whether more follows."""
-    size = os.fstat(file.fileno()).st_size
-    buf = os.pread(file.fileno(), BLOCK_BYTES, offset)
+    buf = file.read(offset, BLOCK_BYTES)
     end = gaps.first_gap(buf, 0, len(buf), offset=offset, unit=unit)
     if buf and not end:
-        looked = gaps.data_after(file.fileno(), offset, size, limit=size)
+        looked = _behind(file, offset)
         if not looked.found:
-            return size, b"", False
+            return looked.at, b"", False
         offset = looked.at - looked.at % unit
-        buf = os.pread(file.fileno(), BLOCK_BYTES, offset)
+        buf = file.read(offset, BLOCK_BYTES)
         end = gaps.first_gap(buf, 0, len(buf), offset=offset, unit=unit)
-    more = end < len(buf) and gaps.data_after(file.fileno(), offset + end, size, limit=size).found
+    more = end < len(buf) and (file.packed or _behind(file, offset + end).found)
     return offset, buf[:end], more
+
+
+def _behind(file: Tail, at: int) -> gaps.Looked:
+    while True:
+        looked = gaps.data_after(file, at, size := file.reach(at + gaps.STEP_BYTES), limit=size)
+        if looked.found or looked.at == at:
+            return looked
+        at = looked.at

@@ -7,7 +7,6 @@ past the old offset between two looks is noticed. Owned by the reader thread.
 from __future__ import annotations
 
 import enum
-import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -26,6 +25,8 @@ RECORD_ROOM = 64 << 10
 """What a record may take beyond its lines: header, checkpoint, and what incompressible data grows by."""
 SHAPED_GROWTH = 3
 """What transforms may make of a block at most: a wide encoding grows by half, and offsets and times come along."""
+FARTHEST = 1 << 50
+"""No line ends behind it."""
 GAP_SETTLE_S = 1.0
 
 
@@ -62,13 +63,15 @@ class Puller:
         """Take one block, if it is due. Raises OSError, StorageFull, StorageFailed."""
         reopened = not tail.is_open
         before = tail.size
-        size = tail.look()
+        if tail.packed and tail.look() >= 0 and state.packed == tail.stamp:
+            return Pulled.DONE  # all that was wanted of it was read, and it is as it was
+        size = tail.reach(state.offset + BLOCK_BYTES)
         if size != before:
             tail.grew_s = now_s
         if reopened and tail.generation != state.generation:
             self._catalog.other_content(tail)
             return Pulled.CHANGED
-        if reopened or size < max(state.offset, state.size):
+        if (reopened and not tail.packed) or tail.unchecked or size < max(state.offset, state.size):
             self._catalog.check(tail)
             if tail.state is not state:
                 return Pulled.CHANGED
@@ -114,18 +117,20 @@ class Puller:
         return timeout_s > 0 and now_s - tail.grew_s >= timeout_s
 
     def _take(self, tail: Tail, state: FileState, size: int, now_s: float, *, final: bool) -> Pulled:
-        ended = None
+        begin, ended = state.offset, None
         if longline.is_begun(tail, state):
-            ended = self._end_of_line(tail, state, state.offset, size, final=final)
+            ended = self._end_of_line(tail, state, begin, size, final=final)
             if ended is None:
-                return self._waits_for_end(tail, state, size, now_s)
-        begin, window = state.offset, self._read(tail, state.offset)
-        if not self._goes_on(tail, state, window):
-            self._catalog.check(tail)
-            # where the state is the same it changed back between the two looks
-            return Pulled.TAKEN if tail.state is state else Pulled.CHANGED
-        state.size = max(size, window.at + window.end)
-        stop = self._first_gap(tail, begin, window)
+                return self._waits_for_end(tail, state, tail.size, now_s)
+        window, stop = _Window(begin, 0, 0), 0
+        if not self._is_in_gap(tail, begin):
+            window = self._read(tail, begin)
+            if not self._goes_on(tail, state, window):
+                self._catalog.check(tail)
+                # where the state is the same it changed back between the two looks
+                return Pulled.TAKEN if tail.state is state else Pulled.CHANGED
+            state.size = max(size, window.at + window.end)
+            stop = self._first_gap(tail, begin, window)
         if stop == window.start:
             behind = self._behind_gap(tail, begin, size, now_s, final=final)
             if isinstance(behind, Pulled):
@@ -134,14 +139,19 @@ class Puller:
             stop = self._first_gap(tail, begin, window)
         cut, shaped = self._cut(tail, begin, window, stop, now_s, final=final and stop == window.end)
         if cut is None and window.start < stop < window.end:
-            behind = self._behind_gap(tail, begin + stop - window.start, size, now_s, final=final)
-            if isinstance(behind, Pulled):
-                return behind
+            if not tail.packed:
+                behind = self._behind_gap(tail, begin + stop - window.start, size, now_s, final=final)
+                if isinstance(behind, Pulled):
+                    return behind
             cut, shaped = self._cut(tail, begin, window, stop, now_s, final=True)
         if cut is None and stop == window.end and is_too_long(window.end - window.start):
+            if tail.packed and not tail.kept_block[1]:  # in its bytes one does not go back
+                kept = bytes(memoryview(self._buffer)[: window.end]) + tail.read(window.at + window.end, shape.MARGIN_BYTES)
+                tail.kept_block = window.at, kept
+                tail.want(identity.power_marks(begin, FARTHEST))
             ended = ended or self._end_of_line(tail, state, begin, size, final=final)
             if ended is None:
-                return self._waits_for_end(tail, state, size, now_s)
+                return self._waits_for_end(tail, state, tail.size, now_s)
             return self._take_long(tail, state, begin, window, ended, now_s)
         if cut is None and final and begin == size > state.offset:
             cut = Cut(0, 0)  # nothing but NULs was left of it
@@ -157,6 +167,9 @@ class Puller:
     def _end_of_line(self, tail: Tail, state: FileState, begin: int, size: int, *, final: bool) -> longline.End | None:
         plan = self._plans[tail.source]
         newline = b"\n" if plan is None else newline_of(plan.encoding, self._front(tail))
+        if tail.packed:
+            known = tail.long_line
+            size = tail.reach((known.looked_to if known and longline.is_begun(tail, state) else begin) + BLOCK_BYTES)
         return longline.look(tail, state, begin, newline, size, final=final)
 
     def _waits_for_end(self, tail: Tail, state: FileState, size: int, now_s: float) -> Pulled:
@@ -170,8 +183,11 @@ class Puller:
         self, tail: Tail, state: FileState, begin: int, window: _Window, ended: longline.End, now_s: float
     ) -> Pulled:
         plan = self._plans[tail.source] or shape.Plan()
-        block = bytes(memoryview(self._buffer)[window.start : window.end])
-        block += os.pread(tail.open(), shape.MARGIN_BYTES, window.at + window.end)
+        if tail.packed:
+            block = tail.kept_block[1][window.start :]
+        else:
+            block = bytes(memoryview(self._buffer)[window.start : window.end])
+            block += tail.read(window.at + window.end, shape.MARGIN_BYTES)
         shaped = shape.over_long(plan, block, begin, ended.length, ended.to, partial=ended.partial, front=self._front(tail))
         if shaped.cut_bytes:
             kept = ended.length - shaped.cut_bytes
@@ -196,7 +212,14 @@ class Puller:
         """Fill the buffer with a block from ``begin`` on, and with what is in front of it."""
         at = max(0, begin - MARK_BYTES)
         start = begin - at
-        end = os.preadv(tail.open(), [memoryview(self._buffer)[: start + BLOCK_BYTES]], at)
+        view = memoryview(self._buffer)[: start + BLOCK_BYTES]
+        kept_at, kept = tail.kept_block
+        if kept and kept_at == at:
+            end = min(len(kept), len(view))
+            view[:end] = kept[:end]
+            return _Window(at, start, end)
+        tail.kept_block = 0, b""
+        end = tail.read_into(view, at)
         return _Window(at, start, max(start, end))
 
     def _goes_on(self, tail: Tail, state: FileState, window: _Window) -> bool:
@@ -208,18 +231,18 @@ class Puller:
         return not seen or (window.end >= seen and identity.crc_before(self._buffer, seen) == crc)
 
     def _first_gap(self, tail: Tail, begin: int, window: _Window) -> int:
-        plan = self._plans[tail.source]
-        unit = 1 if plan is None else plan.unit
-        return gaps.first_gap(self._buffer, window.start, window.end, offset=begin, unit=unit)
+        return gaps.first_gap(self._buffer, window.start, window.end, offset=begin, unit=self._unit(tail))
 
     def _behind_gap(self, tail: Tail, at: int, size: int, now_s: float, *, final: bool) -> int | Pulled:
         """Where the data behind a run of NULs begins; at the end of a file that is final, its end."""
         gap = tail.gap
+        if tail.packed:
+            return self._behind_packed_gap(tail, at, final=final)
         if gap is None or not gap.at <= at <= gap.looked_to or size < gap.size:
             gap = tail.gap = Gap(at, at, size)
         elif at != gap.at:
             gap = tail.gap = Gap(at, gap.looked_to, gap.size)  # it is being filled from its front
-        looked = gaps.data_after(tail.open(), gap.looked_to, size)
+        looked = gaps.data_after(tail, gap.looked_to, size)
         gap.looked_to, gap.size = looked.at, size
         if not looked.found:
             return Pulled.WAITS if looked.at < size else size if final else Pulled.DONE
@@ -227,9 +250,35 @@ class Puller:
         if not final and now_s < gap.since_s + GAP_SETTLE_S:
             tail.read_s = now_s  # look again after an interval
             return Pulled.WAITS
-        looked = gaps.data_after(tail.open(), at, size, limit=size)  # it may have been filled since it was looked at
+        looked = gaps.data_after(tail, at, size, limit=size)  # it may have been filled since it was looked at
+        return looked.at - looked.at % self._unit(tail)
+
+    @staticmethod
+    def _is_in_gap(tail: Tail, at: int) -> bool:
+        """Whether a gap was begun here that took more than one look: in a compressed file one does not go back for it."""
+        return tail.packed and tail.gap is not None and tail.gap.at == at < tail.gap.looked_to
+
+    def _behind_packed_gap(self, tail: Tail, at: int, *, final: bool) -> int | Pulled:
+        """The same for a compressed file: nothing is filled there, and going on is all there is to do."""
+        gap = tail.gap
+        if gap is None or gap.at != at:
+            gap = tail.gap = Gap(at, at, at)
+        if gap.since_s:
+            return gap.looked_to - gap.looked_to % self._unit(tail)
+        before = gap.looked_to
+        size = tail.reach(before + gaps.STEP_BYTES)
+        looked = gaps.data_after(tail, before, size)
+        gap.looked_to, gap.size = looked.at, size
+        if looked.found:
+            gap.since_s = 1.0
+            return looked.at - looked.at % self._unit(tail)
+        if looked.at < size or tail.goes_on:
+            return Pulled.TAKEN  # there is more to look through, in turn with other files
+        return size if final else Pulled.DONE
+
+    def _unit(self, tail: Tail) -> int:
         plan = self._plans[tail.source]
-        return looked.at - looked.at % (1 if plan is None else plan.unit)
+        return 1 if plan is None else plan.unit
 
     def _cut(
         self, tail: Tail, begin: int, window: _Window, stop: int, now_s: float, *, final: bool

@@ -32,6 +32,7 @@ from agent.config import Config
 from agent.contents import Lost, Origins
 from agent.discover import Found
 from agent.errors import StorageFailed, StorageFull
+from agent.expand import PACKED, NotYet, Unfinished
 from agent.holding import Held
 from agent.ledger import Ledger
 from agent.puller import Pulled, Puller
@@ -51,6 +52,8 @@ come back, and the line may go on. Shipped in two pieces it is a line too many, 
 DELETED_IDLE_S = 10.0
 OTHER_HANDLES = 40
 """What the rest of the program opens: segments, connections, notices, the status socket."""
+SLICE_S = 0.05
+"""How long one compressed file is expanded before other files have their turn."""
 FULL_WAIT_S = 0.2
 WALK_COST_FACTOR = 20
 """A walk of many files that notices trigger is not repeated before this many times its own duration has passed."""
@@ -93,6 +96,7 @@ class Reader:
             make_origin=Origins(),
             handles=Handles(_handles(config.max_open_files)),
             wanted=Wanted(self._globs),
+            olddirs={source.name: source.olddirs for source in config.sources},
         )
         if left := self.catalog.left():
             log.info("%d files are of no source any more; they stay where they are, %d bytes of them unread",
@@ -113,6 +117,8 @@ class Reader:
         self._watcher = discover.Watcher(polling=config.polling)
         self._due: dict[tuple[int, int], Tail] = {}
         self._by_path: dict[str, Tail] = {}
+        self._seen_packed: set[str] = set()
+        """Compressed files that are none of ours, of which there was a notice since the last walk by the clock."""
         self._walk_after_s = 0.0
         self._walk_wanted = True
         self._next_walk_s = 0.0
@@ -181,6 +187,8 @@ class Reader:
         decided = self.ages.waiting_bytes and (self._ledger.retention_days or now_s >= self._wait_until_s)
         if (self._walk_wanted and now_s >= self._walk_after_s) or now_s >= self._next_walk_s or decided:
             self._walk(now_s)
+        if self.catalog.searching and not self._walk_wanted:
+            self._settle(time.monotonic())
         self._read_due()
         for tail in self.bounds.keep(now_s):
             self._due.pop(tail.inode, None)
@@ -193,7 +201,7 @@ class Reader:
         """How long nothing has to be done if no notice comes."""
         if self.blocked:
             return FULL_WAIT_S
-        if self._more:
+        if self._more or self.catalog.searching:
             return 0.0
         now_s = time.monotonic()
         until = self._next_walk_s
@@ -209,7 +217,10 @@ class Reader:
     def _notice(self, path: str) -> None:
         tail = self._by_path.get(path)
         if tail is None:
-            self._walk_wanted = self._walk_wanted or not path.endswith(discover.COMPRESSED)
+            # while a rotation writes a compressed file there is no end of notices: one walk is enough to know it
+            news = not path.endswith(PACKED) or path not in self._seen_packed or self.catalog.is_waiting
+            self._walk_wanted = self._walk_wanted or news
+            self._seen_packed.add(path)
             return
         self._due[tail.inode] = tail
         try:
@@ -223,7 +234,7 @@ class Reader:
     def _part(self, now_s: float) -> None:
         """Whoever reads these files next may never come: last lines, and events, that have no end yet are sent as they are."""
         for tail in list(self.catalog.tails.values()):
-            if tail.state is None or not tail.unread or tail.error:
+            if tail.state is None or not tail.unread or tail.error or not tail.ended:
                 continue
             try:
                 self.parted_bytes += self._puller.part(tail, tail.state, now_s)
@@ -254,27 +265,38 @@ class Reader:
         if self._starts.pending and not self._begin_late():
             return
         for tail in list(self.catalog.tails.values()):
-            if tail.state is None:
+            if tail.state is None and not tail.packed:
                 self._identify(tail, now_s)
                 if tail.state is not None:
                     self._pull_safely(tail, final=False)  # once read, the next look-alike can be told from it
+        self._settle(now_s)
+        self._finish_rotated(now_s)
+        tails = self.catalog.tails.values()
+        self._by_path = {path: tail for tail in tails for path in (tail.path, tail.real_path)}
+        done_s = time.monotonic()
+        self._walk_after_s = done_s + WALK_COST_FACTOR * (done_s - now_s)
+        if done_s >= self._next_walk_s:
+            self._seen_packed.clear()
+        cost_s = time.thread_time() - began_s
+        rest_s = IDLE_COST_FACTOR * cost_s if cost_s >= DEAR_WALK_S else 0.0
+        self._next_walk_s = done_s + max(self._config.rescan_interval_s, rest_s)
+        if self._watcher.blind:
+            self._next_walk_s = max(done_s + self._config.flush_interval_s, self._walk_after_s)
+
+    def _settle(self, now_s: float) -> None:
+        """Where contents are that have lost their files, and what is lost."""
+        self.catalog.slots.grant(SLICE_S)
         lost = []
         for item in self.catalog.settle_missing(now_s, time.time_ns()):
             if isinstance(item, Lost):
                 lost.append(item)
             else:
                 self._due[item.inode] = item
+        ends = not self.catalog.ends_told
         self.recorder.lose(lost, self.catalog.told)
-        self._finish_rotated(now_s)
-        tails = self.catalog.tails.values()
-        self._by_path = {path: tail for tail in tails for path in (tail.path, tail.real_path)}
-        done_s = time.monotonic()
-        self._walk_after_s = done_s + WALK_COST_FACTOR * (done_s - now_s)
-        cost_s = time.thread_time() - began_s
-        rest_s = IDLE_COST_FACTOR * cost_s if cost_s >= DEAR_WALK_S else 0.0
-        self._next_walk_s = done_s + max(self._config.rescan_interval_s, rest_s)
-        if self._watcher.blind:
-            self._next_walk_s = max(done_s + self._config.flush_interval_s, self._walk_after_s)
+        if ends and self.catalog.ends_told:
+            self._spool.note_files()  # the damage was told: once is enough
+            self.catalog.ends_to_note = False
 
     def _young(self, found: list[Found], now_s: float) -> list[Found]:
         """All but the files that are too old to be opened."""
@@ -303,6 +325,7 @@ class Reader:
         """Skip, in the first walk of a source, what its `start` does not want. False: that cannot be recorded now, and until
         it can be nothing of these files may be read."""
         late, now_ns = [], time.time_ns()
+        self.catalog.slots.grant(float("inf"))
         for tail in self.catalog.tails.values():
             if tail.state is None and tail.listed and self._starts.skips(tail.source, tail.mtime_ns, now_ns):
                 try:
@@ -334,6 +357,8 @@ class Reader:
             self.catalog.identify(tail, now_s, final=final)
         except StorageFailed:
             raise
+        except NotYet:
+            self._due[tail.inode] = tail
         except Exception as error:
             self._unreadable(tail, error)
         if tail.state is not None:
@@ -358,20 +383,23 @@ class Reader:
                 continue
             if idle_s < (DELETED_IDLE_S if tail.deleted else ROTATED_IDLE_S):
                 continue
-            if tail.unread > BLOCK_BYTES and not (tail.state and longline.is_waiting(tail, tail.state, tail.size)):
+            if tail.packed and not tail.ended and tail.deleted:
+                tail.give_up("it was deleted before it was written to its end")
+            waits = tail.state is not None and longline.is_waiting(tail, tail.state, tail.size)
+            if (tail.unread > BLOCK_BYTES and not waits) or not tail.ended:
                 self._due[tail.inode] = tail  # in turn with the others
                 continue
             final = tail.is_final(may_be_nowhere=idle_s >= NOWHERE_IDLE_S)
             if tail.state is None:
                 self._identify(tail, now_s, final=final)
-            while self._pull_safely(tail, final=final):
+            while self._pull_safely(tail, final=final) and not tail.packed:
                 pass
             if not tail.listed:
                 self._let_go(tail, now_s)
 
     def _let_go(self, tail: Tail, now_s: float) -> None:
         """A rotated or deleted file, once nothing is left of it, or nothing that could be told from a known file."""
-        if tail.error or tail.unread:
+        if tail.error or tail.unread or not tail.ended or not self.catalog.ends_told:
             return
         if tail.state is None:
             self.catalog.drop(tail)
@@ -393,15 +421,30 @@ class Reader:
             self.recorder.blocked = False
         self._more = bool(self._due) and now_s >= self.recorder.storage_retry_s
         while self._more and time.monotonic() < end_s:
-            progress = False
-            for tail in list(self._due.values()):
-                progress |= self._pull_safely(tail, final=False)
+            progress = self._pull_all()
             self._more = progress and bool(self._due)
         self.recorder.tell()
 
+    def _pull_all(self) -> bool:
+        """A block of each file that is due; of the compressed ones only the first: side by side they would expand one another's
+        bytes again and again."""
+        progress = expanded = False
+        for tail in list(self._due.values()):
+            if tail.packed and expanded:
+                continue
+            expanded |= tail.packed
+            progress |= self._pull_safely(tail, final=False)
+        return progress
+
     def _pull_safely(self, tail: Tail, *, final: bool) -> bool:
+        self.catalog.slots.grant(SLICE_S)
         try:
             progress = self._pull(tail, final=final)
+        except NotYet:
+            return True
+        except Unfinished:
+            self._due.pop(tail.inode, None)
+            return False
         except OSError as error:
             self._unreadable(tail, error)
             return False
@@ -420,10 +463,12 @@ class Reader:
         if tail.state is None:
             self._due.pop(tail.inode, None)
             self._identify(tail, now_s)
-            return tail.state is not None
+            return tail.inode in self._due
         pulled = self._puller.pull(tail, tail.state, now_s, final=final)
         if pulled is Pulled.DONE or pulled is Pulled.UNFINISHED:
             self._due.pop(tail.inode, None)
+            self.catalog.at_end(tail)
+            self._walk_wanted = self._walk_wanted or not self.catalog.ends_told
         if pulled is Pulled.UNFINISHED:
             self._unfinished[tail.inode] = tail
         if pulled is Pulled.CHANGED:
@@ -445,7 +490,7 @@ class Reader:
             self._walk(time.monotonic())
         quiet_since_s = time.monotonic()
         while walked and not self._at_once.is_set():
-            progress = sum(self._pull_safely(tail, final=False) for tail in list(self._due.values())) > 0
+            progress = self._pull_all()
             now_s = time.monotonic()
             grown_s = max((tail.grew_s for tail in self.catalog.tails.values()), default=0.0)
             quiet_since_s = now_s if progress or self.blocked else max(quiet_since_s, grown_s)
@@ -458,7 +503,7 @@ class Reader:
                 self.recorder.tell()
                 self._look_around(min(end_s - now_s, FULL_WAIT_S))
         crash.point("stop.read")
-        if self.unread_bytes():
+        if self.unread_bytes() or self.catalog.ends_to_note:
             self._spool.note_files()  # should they be gone at the next start, their bytes are known to be lost
         self._spool.sync()
         self.recorder.tell()

@@ -40,18 +40,20 @@ def snapshot(reader: Reader, spool: Spool, ledger: Ledger, scope: Scope, *, pid:
     files = []
     for tail in list(reader.catalog.tails.values()):
         state = tail.state
-        offset = state.offset if state else 0
+        offset = state.offset if state else tail.size * tail.is_copy
+        unread = tail.unread if state else tail.size - offset
         files.append(
             {
                 "path": tail.name,
                 "source": tail.source,
                 "file_id": (state.body_id or state.head_id) if state else None,
-                "size_bytes": tail.size,
+                "size_bytes": offset + unread if tail.packed else tail.size,
                 "read_offset": offset,
                 "acked_offset": ledger.acked_to(state.origin) if state else None,
-                "unread_bytes": tail.unread if state else tail.size,
+                "unread_bytes": unread,
                 "skipped_bytes": state.skipped if state else 0,
-                "state": "followed" if state else "undecided",
+                "state": "followed" if state else "copy" if tail.is_copy else "undecided",
+                "compressed_bytes": tail.disk_size if tail.packed else None,
                 "error": tail.error or None,
             }
         )

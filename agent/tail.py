@@ -6,10 +6,12 @@ import array
 import fcntl
 import os
 import zlib
+from collections.abc import Iterable
 
 import msgspec
 
 from agent import gaps, wire
+from agent.expand import Slots
 from agent.identity import MARK_BYTES, FileState
 
 FRONT_BYTES = 65536
@@ -26,7 +28,7 @@ class Gap(msgspec.Struct):
     size: int
     """Of the file at that time."""
     since_s: float = 0.0
-    """When data was first seen behind it; 0: there is none."""
+    """When data was first seen behind it; 0: there is none. In a compressed file it is at ``looked_to`` then."""
 
 
 class Handles:
@@ -35,6 +37,7 @@ class Handles:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self.slots = Slots()
         self._open: set[Tail] = set()
 
     def add(self, tail: Tail) -> None:
@@ -98,6 +101,7 @@ class Tail:
         """It matches a source; otherwise it is read to its end and let go."""
         self.deleted = False
         self.size = stat.st_size
+        self.disk_size = stat.st_size
         self.mtime_ns = stat.st_mtime_ns
         self.read_s = float("-inf")
         """When a block was last taken."""
@@ -105,6 +109,12 @@ class Tail:
         self.left_s = now_s
         """When it was seen to have another name, or none: its app may write to it for a while yet."""
         self.error = ""
+        self.unchecked = False
+        """It holds its content by what it looks like from outside; its marks have not been compared yet."""
+        self.is_copy = False
+        """All that it holds is known of another file, which is still there."""
+        self.kept_block = (0, b"")
+        """Of a compressed file: bytes from a position on that are needed again when the end of their line is found."""
         self.gap: Gap | None = None
         self.gap_said = False
         self.long_line: LongLine | None = None
@@ -184,19 +194,90 @@ class Tail:
     def look(self) -> int:
         """The size now, also noted; notices deletion. Raises OSError."""
         stat = os.fstat(self.open())
-        self.size, self.mtime_ns, self.deleted = stat.st_size, stat.st_mtime_ns, stat.st_nlink == 0
+        self._see(stat)
+        self.size = stat.st_size
         return self.size
 
     def taken_bytes(self) -> int:
         """What it takes on disk. Raises OSError."""
         return os.fstat(self.open()).st_blocks * 512
 
-    def front(self, length: int = FRONT_BYTES) -> bytes:
-        return os.pread(self.open(), length, 0)
+    def _see(self, stat: os.stat_result) -> None:
+        self.disk_size, self.mtime_ns, self.deleted = stat.st_size, stat.st_mtime_ns, stat.st_nlink == 0
+
+    def is_news(self, stat: os.stat_result) -> bool:
+        """Whether there may be something in the file, which looks so now, that was not seen or not read."""
+        touched = (stat.st_size, stat.st_mtime_ns) != (self.disk_size, self.mtime_ns)
+        return touched or self.state is None or stat.st_size != self.state.offset
+
+    # Bytes: a compressed file (`agent.packed`) has other ways to them ---------------------------------------------------
+
+    @property
+    def packed(self) -> bool:
+        """Its bytes have to be expanded first: `size` is what is known of them, until `ended`. They do not change."""
+        return False
+
+    @property
+    def ended(self) -> bool:
+        """Nothing follows what is known, for the file as it is now."""
+        return True
+
+    @property
+    def damage(self) -> str:
+        """Why there may be more, and it cannot be had."""
+        return ""
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Size on disk and time of change, as last seen."""
+        return self.disk_size, self.mtime_ns
+
+    @property
+    def goes_on(self) -> bool:
+        """There may be more than `size` by now, without anything being appended."""
+        return False
+
+    def trust(self, state: FileState) -> bool:
+        """Whether the file is as it was when all of it was read into this state: then nothing has to be compared."""
+        return False
+
+    def forget(self) -> None:
+        """It holds other content now."""
+
+    def give_up(self, reason: str) -> None:
+        """Nothing will be added any more, although it has not `ended`."""
+
+    def reach(self, position: int) -> int:
+        """As `look`, but the size is known at least as far as ``position``, should there be so much."""
+        return self.look()
+
+    def estimate(self) -> int:
+        """About how many bytes there are, without going through all of them."""
+        return self.look()
+
+    def want(self, positions: Iterable[int]) -> None:
+        """The marks at these positions will be asked for."""
+
+    def rest(self) -> None:
+        """Nothing is to be had of it for the time being."""
+
+    def front(self, length: int) -> bytes:
+        """The first bytes, at most `BODY_AT`."""
+        return self.read(0, length)
 
     def text_at_front(self) -> tuple[int, bytes]:
         """As `gaps.text_at_front`: enough for a head."""
-        return gaps.text_at_front(self.open(), self.size, FRONT_BYTES)
+        return gaps.text_at_front(self, self.size, FRONT_BYTES)
+
+    def read(self, position: int, length: int) -> bytes:
+        return os.pread(self.open(), length, position)
+
+    def read_into(self, view: memoryview, position: int) -> int:
+        """As many bytes as there are from ``position`` on; how many."""
+        return os.preadv(self.open(), [view], position)
+
+    def next_data(self, at: int, size: int) -> int:
+        return gaps.next_data(self.open(), at, size)
 
     def holds(self, position: int, crc: int) -> bool:
         """Whether a mark holds: see `agent.identity`."""

@@ -93,7 +93,7 @@ def jobs_of(config: Config, unsent: Unsent, found_scope: str, wanted: list[Path]
     paths = {found.path: found.source for found in discover.find(globs)}
     known = {(state.path, state.source) for state in unsent.states if state.source in sources}
     for path, name in sorted(known | set(paths.items())):
-        for other in (path, *discover.siblings(path)):
+        for other in (path, *discover.siblings(path, sources[name].olddirs)):
             if other not in paths and os.path.isfile(other) and _known(Path(other), name, unsent) is not None:
                 paths[other] = name
     if strange := [str(path) for path in wanted if str(path) not in paths]:

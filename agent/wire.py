@@ -219,6 +219,7 @@ LOSS_REASONS = (
     OVER_LONG,
     "held_bytes",
     "free_space",
+    "compressed_file_damaged",
 )
 
 

@@ -310,9 +310,9 @@ def choose_logs(wanted: str, var: Path) -> tuple[list[str], Path | None]:
 
 
 def _is_text(path: str) -> bool:
-    from agent.discover import COMPRESSED
+    from agent.expand import PACKED, UNREADABLE
 
-    if path.endswith(COMPRESSED) or not os.path.isfile(path):
+    if path.endswith((*PACKED, *UNREADABLE)) or not os.path.isfile(path):
         return False
     try:
         with open(path, "rb") as file:

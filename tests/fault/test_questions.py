@@ -50,7 +50,7 @@ def test_explain_says_why_no_source_has_a_file(agent: AgentProcess, logs: Path) 
     for name, why in (
         ("app.txt", f"no source includes it; there are {logs}/*.log"),
         ("debug.log", f"source app includes it by {logs}/*.log and excludes it by {logs}/debug*"),
-        ("app.log.gz", "compressed files"),
+        ("app.log.zip", "cannot be read"),
         ("away.log", "it cannot be looked at: No such file"),
     ):
         if name != "away.log":

@@ -15,6 +15,19 @@ from agent.gaps import GAP_BYTES, Looked, data_after, first_gap, text_at_front
 ZEROS = bytes(GAP_BYTES)
 
 
+class File:
+    """A file by its descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def read(self, position: int, length: int) -> bytes:
+        return os.pread(self._fd, length, position)
+
+    def next_data(self, at: int, size: int) -> int:
+        return gaps.next_data(self._fd, at, size)
+
+
 @pytest.mark.parametrize(
     ("content", "offset", "at"),
     [
@@ -51,9 +64,9 @@ def test_the_end_of_a_run_is_the_first_byte_that_is_no_nul(before: bytes, zeros:
         os.write(file, content)
         rest = content[len(before) :]
         wanted = len(content) - len(rest.lstrip(b"\0"))
-        found = data_after(file, len(before), len(content), limit=limit)
+        found = data_after(File(file), len(before), len(content), limit=limit)
         assert found == Looked(wanted, wanted < len(content))
-        assert text_at_front(file, len(content), 10) == (
+        assert text_at_front(File(file), len(content), 10) == (
             (lead := len(content) - len(content.lstrip(b"\0"))),
             content[lead : lead + 10],
         )
@@ -62,7 +75,7 @@ def test_the_end_of_a_run_is_the_first_byte_that_is_no_nul(before: bytes, zeros:
 
 
 def test_a_look_is_bounded_and_can_be_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gaps, "_next_data", lambda fd, at, size: at)  # a file system that tells nothing
+    monkeypatch.setattr(gaps, "next_data", lambda fd, at, size: at)  # a file system that tells nothing
     size = (5 << 20) + 3
     path = tmp_path / "zeros"
     with path.open("wb") as file:
@@ -70,9 +83,9 @@ def test_a_look_is_bounded_and_can_be_taken_up_again(tmp_path: Path, monkeypatch
         file.seek(size)
         file.write(b"x")
     with path.open("rb") as file:
-        first = data_after(file.fileno(), 0, size + 1, limit=2 << 20)
+        first = data_after(File(file.fileno()), 0, size + 1, limit=2 << 20)
         assert first == Looked(2 << 20, False)
-        assert data_after(file.fileno(), first.at, size + 1) == Looked(size, True)
+        assert data_after(File(file.fileno()), first.at, size + 1) == Looked(size, True)
 
 
 def test_a_hole_is_not_read(tmp_path: Path) -> None:
@@ -82,4 +95,4 @@ def test_a_hole_is_not_read(tmp_path: Path) -> None:
         file.seek(1 << 40)
         file.write(b"x")
     with path.open("rb") as file:
-        assert data_after(file.fileno(), 0, (1 << 40) + 1) == Looked(1 << 40, True)
+        assert data_after(File(file.fileno()), 0, (1 << 40) + 1) == Looked(1 << 40, True)

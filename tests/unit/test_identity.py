@@ -330,3 +330,25 @@ def test_a_file_always_agrees_with_itself(content: bytes, offset: int, step: int
     state = known(content, min(offset, len(content)), step=step)
     assert resumed(state, content + b"more") == Continue()
     assert judged(candidate(content), state, standing=Standing.JUST_GONE) == Same(state)
+
+
+@pytest.mark.parametrize(
+    ("there", "size", "damaged", "verdict"),
+    [
+        (Standing.ALIVE, 100, False, Same),
+        (Standing.LONG_GONE, 100, False, Same),
+        (Standing.PACKED, 100, False, New),
+        (Standing.ALIVE, 60, False, New),
+        (Standing.ALIVE, 60, True, Same),
+        (Standing.ALIVE, 140, False, Wait),
+        (Standing.LONG_GONE, 140, False, New),
+        (Standing.JUST_GONE, 140, False, Same),
+    ],
+)
+def test_a_short_compressed_file_is_a_copy_where_it_is_equal_as_a_whole(
+    there: Standing, size: int, damaged: bool, verdict: type[Same] | type[New] | type[Wait]
+) -> None:
+    """Unless another compressed file has that content; one that goes on waits while its original has unread bytes."""
+    known = FileState("origin", "app", "/app.log", "/app.log", 1, 0, 120, 100, "head", 0, "head-id", recent=[(100, 7)])
+    new = identity.Candidate("/app.log.1.gz", size, "head", "", lambda position, crc: True, copy=True, damaged=damaged)
+    assert isinstance(identity.judge(new, [known], lambda state: there, settled=True), verdict)
