@@ -318,13 +318,13 @@ class _OfFile:
         return found, after
 
     def _why(self, start: int, after: int, others: list[int], event: bytes) -> str:
+        if self._by.unsent.has(self._job.state, start):
+            return "pending"
         at = bisect_left(others, start)
         if (at < len(others) and others[at] < after) or self._file_id in self._names.unsure:
             return "changed"
         if self._job.state is not None and start < self._job.state.skipped:
             return "skipped"
-        if self._by.unsent.has(self._job.state, start):
-            return "pending"
         days = self._by.asker.retention_days
         time_ns = event_time_ns(self._job.source, event)
         moment = self._mtime_ns if time_ns is None else time_ns
@@ -355,7 +355,10 @@ class _OfFile:
             self._extra(name for name in page.there if wire.EVENT_ID.fullmatch(name) and _offset(name) >= size)
 
     def _extra(self, ids: Iterable[str]) -> None:
+        state, unsent = self._job.state, self._by.unsent
         for event_id in sorted(ids) if self._file_id in self._names.owned else ():
+            if state is not None and unsent.has(state, _offset(event_id)):
+                continue  # of a line that was not at its end when the agent had to go: the whole takes its place
             self._report.extra += 1
             if len(self._report.extra_ids) < NAMED_IDS:
                 self._report.extra_ids.append(event_id)
