@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
 import os
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import clickhouse_connect
 import pytest
 
+from agent.codec import compress
 from tests.support.agent import REPOSITORY, AgentProcess
 from tests.support.collector import ADMIN_TOKEN, Collector
 from tests.support.engine import ClickHouseFront
@@ -138,14 +140,18 @@ def test_verify_names_exactly_what_is_missing_and_repair_sends_just_that(
     agent.configure(sources=write_kinds(logs))
     tenant = ship(agent, logs, left=len("2026-01-01 end\n2026-01-02 more"))
     (logs / "plain.log").rename(logs / "plain.log.1")  # no source matches it now
+    (logs / "long.log.1.gz").write_bytes(gzip.compress((logs / "long.log").read_bytes()))
+    (logs / "long.log").unlink()
+    (logs / "app.json.zst").write_bytes(compress((logs / "app.json").read_bytes()))
+    (logs / "app.json").unlink()
     before = store.rows(tenant)
     clean = found(agent, code=0)
     assert totals(clean) == {"lines": 12_907, "stored": 12_907}
     assert {Path(report["path"]).name for report in clean["files"]} == {
         "plain.log.1",
         "short.log",
-        "long.log",
-        "app.json",
+        "long.log.1.gz",
+        "app.json.zst",
         "trace.txt",
         "cri.pod",
     }
