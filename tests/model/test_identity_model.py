@@ -100,7 +100,7 @@ class File:
 
 
 def is_unique(text: bytes) -> bool:
-    return text not in EQUAL and text + b"\n" not in HEADERS.values()
+    return text not in EQUAL and not any(text and header.startswith(text) for header in HEADERS.values())
 
 
 class World(RuleBasedStateMachine):
@@ -483,7 +483,7 @@ class World(RuleBasedStateMachine):
         self.seen = {}
         self.tags_lost = True
         for file in self.files.values():
-            if self.heads[file.head] > 1:
+            if self.heads[file.head] > 1 or not is_unique(file.head):
                 self.vague.update(line.text for line in file.lines if line.offset < BODY_AT)
 
     # What must hold ----------------------------------------------------------------------------------------------------

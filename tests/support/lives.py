@@ -73,7 +73,7 @@ def clock_of_the_agent(clock: Clock) -> Iterator[None]:
     modules = [
         module for name, module in sys.modules.items() if name.startswith("agent.") and module.__dict__.get("time") is time
     ]
-    face = SimpleNamespace(monotonic=clock.monotonic, time=clock.time, time_ns=clock.time_ns)
+    face = SimpleNamespace(**{**vars(time), "monotonic": clock.monotonic, "time": clock.time, "time_ns": clock.time_ns})
     for module in modules:
         module.time = face  # type: ignore[attr-defined]
     try:
