@@ -21,20 +21,14 @@ _WORDS = {
     "critical": (b"fatal", b"panic", b"crit", b"critical", b"alert", b"emerg"),
 }
 """As they are, in capitals, or with a capital first."""
-_SEVERITY = re.compile(
-    rb"\b(?:%s)\b"
-    % b"|".join(
-        b"(?P<%s>%s)" % (name.encode(), b"|".join(form for word in words for form in (word, word.upper(), word.title())))
-        for name, words in _WORDS.items()
-    )
-)
-SEVERITIES = tuple(_SEVERITY.groupindex)
+_NAMED = {form: severity for severity, words in _WORDS.items() for word in words for form in (word, word.upper(), word.title())}
+_APART = bytes(byte if (byte < 128 and chr(byte).isalnum()) or byte == 95 else 32 for byte in range(256))
 
 
 def severity_of(event: bytes) -> str:
     """The first word near the event's start that names one; ``info`` where none does."""
-    found = _SEVERITY.search(event, 0, LOOKED_AT_BYTES)
-    return (found.lastgroup if found else None) or "info"
+    words = event[:LOOKED_AT_BYTES].translate(_APART).split()
+    return next(filter(None, map(_NAMED.get, words)), "info")
 
 
 def kept(
@@ -54,10 +48,15 @@ def kept(
         chosen = [n for n in chosen if any(search(events[n]) for search in searches)]
     if sample and "info" not in sample:
         asked = _naming(events, sample)
-        chosen = [n for n in chosen if n not in asked or zlib.crc32(events[n]) % sample.get(severity_of(events[n]), 1) == 0]
+        chosen = [n for n in chosen if n not in asked or _is_picked(events[n], sample)]
     elif sample:
-        chosen = [n for n in chosen if zlib.crc32(events[n]) % sample.get(severity_of(events[n]), 1) == 0]
+        chosen = [n for n in chosen if _is_picked(events[n], sample)]
     return None if len(chosen) == len(events) else chosen
+
+
+def _is_picked(event: bytes, sample: Mapping[str, int]) -> bool:
+    one_in = sample.get(severity_of(event), 1)
+    return one_in == 1 or zlib.crc32(event) % one_in == 0
 
 
 def _naming(events: Sequence[bytes], severities: Iterable[str]) -> set[int]:

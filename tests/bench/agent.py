@@ -45,6 +45,12 @@ SHAPES: dict[str, dict[str, Any]] = {
     "exclude_lines": {"exclude_lines": ("nothing like this",)},
     "max_line_bytes": {"max_line_bytes": 4096},
     "sample_debug": {"sample": {"debug": 10}},
+    "sample_info": {"sample": {"info": 10}},
+    "multiline_redact_all_filters": {
+        "multiline": Multiline("java"),
+        "redact": Redact(("email", "card", "bearer", "ip")),
+        "exclude_lines": ("nothing like this",),
+    },
 }
 IDLE_FILES = 100
 LOOK_S = 0.002

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agent import multiline
 from agent.config import Source
 
 OCTET = rb"(?:25[0-5]|2[0-4][0-9]|[01]?[0-9]?[0-9])"
+SEVERITIES = {
+    "debug": "trace debug verbose",
+    "info": "info information notice",
+    "warning": "warn warning",
+    "error": "err error severe",
+    "critical": "fatal panic crit critical alert emerg",
+}
 IP = re.compile(rb"(?<![0-9.])" + rb"\.".join([OCTET] * 4) + rb"(?!\.?[0-9])")
 BEARER = re.compile(rb"(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{8,}")
 LABEL = rb"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
@@ -40,7 +48,16 @@ def events(source: Source, content: bytes) -> list[Event]:
         found = [event for event in found if not re.search(pattern.encode(), event.text)]
     if source.include_lines:
         found = [event for event in found if any(re.search(text.encode(), event.text) for text in source.include_lines)]
+    found = [event for event in found if zlib.crc32(event.text) % source.sample.get(severity(event.text), 1) == 0]
     return [Event(at, cut(redacted(source, text), source.max_line_bytes, len(text))) for at, text in found]
+
+
+def severity(text: bytes) -> Any:
+    for word in re.findall(rb"\w+", text[:256]):
+        for name, words in SEVERITIES.items():
+            if word.decode() in {form for one in words.split() for form in (one, one.upper(), one.title())}:
+                return name
+    return "info"
 
 
 def file_lines(encoding: str, content: bytes) -> Iterator[tuple[int, bytes]]:

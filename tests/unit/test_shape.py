@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import multiline, packing, shape, wire
+from agent import filters, multiline, packing, shape, wire
 from agent.blocks import BLOCK_BYTES, MAX_LINE_BYTES
 from agent.config import Multiline, Redact, Source
 from agent.identity import BODY_AT
@@ -266,6 +266,18 @@ def test_a_sample_is_decided_by_the_bytes_and_keeps_about_one_in_so_many() -> No
     assert kept == texts_of(sampling, content)
     assert sum(text.startswith(b"ERROR") for text in kept) == 2000
     assert 120 < sum(text.startswith(b"DEBUG") for text in kept) < 280
+
+
+@pytest.mark.parametrize(
+    ("event", "severity"),
+    [
+        (b"error_code 5", "info"), (b"errors: 5", "info"), (b"x ERROR: y", "error"), (b"[Warn] error", "warning"),
+        (b"", "info"), (b"panic!", "critical"), (b"eRror debug", "debug"),
+        (b"x" * 300 + b" error", "info"), (b"\xc3error", "error"),
+    ],
+)  # fmt: skip
+def test_the_first_word_that_names_a_severity_counts(event: bytes, severity: str) -> None:
+    assert filters.severity_of(event) == severity
 
 
 RULES = [*multiline.PRESETS, r"^\d{4}-\d\d", r"^[a-z ]+x?"]

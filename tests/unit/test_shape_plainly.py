@@ -28,6 +28,8 @@ CASES: dict[str, dict[str, Any]] = {
     "start": {"multiline": Multiline(start=r"^\d{1,3}"), "redact": Redact(("card",))},
     "continuation": {"multiline": Multiline(continuation=r"^[ab]", max_lines=2), "exclude_lines": ("zz",)},
     "filters": {"include_lines": ("a", r"\d$"), "exclude_lines": ("zz",), "redact": Redact(("ip",))},
+    "sample": {"sample": {"info": 2, "error": 3}},
+    "sample some": {"sample": {"debug": 2, "critical": 3}},
     "cri": {"container": "cri", "redact": Redact(("ip",))},
     "cri java": {"container": "cri", "multiline": Multiline("java")},
     "docker": {"container": "docker", "redact": Redact(("email",))},
@@ -45,6 +47,7 @@ PIECES = """
 41111111111111111111|0000 0000 0000 0000|1234 4111 1111 1111 1111|4-111|378282246310005|Bearer abcdefgh|bearer short
 earer abcdefghi|Bearer |user=|x=| |  |a|b|c|ab|cc|zz|é|ü|/|-|:|,|t stdout F |t stderr F |t stdout P |t stderr P
 Traceback (most recent call last):$|  File "a"$|    x$|pkg.Odd: no$|ValueError$|goroutine 1 [$|main.f()$|a.(*T).f(1)$| at a.B$
+ERROR|debug|Trace|errors|error_code|panic!|info|warn|Fatal:|x$
 Caused by: z$|java.io.IOException: y$|t stdout F$|{"log":"a\\n","stream":"stdout","time":"t"}$|{"log":"1.2.3.4"}$|$|$$
 {"log":"a\\r\\n","stream":"stderr"}$|{"log":"x\\ny\\n"}$|{"log":"  b\\n","time":"t"}$
 """
@@ -116,6 +119,10 @@ def test_a_collector_takes_the_event_of_a_line_longer_than_a_block(name: str) ->
     assert plan is not None
     line = ("1.2.3.4 a b@c.d " * 140_000).encode("utf-16-le" if SOURCES[name].encoding.startswith("utf-16") else "utf-8")
     shaped = shape.over_long(plan, line, 5000, 5 << 30, (5 << 30) + 5001, partial=False)
+    if not shaped.events:
+        assert SOURCES[name].sample, "left out on purpose, which is no loss"
+        assert not shaped.cut_bytes
+        return
     (event,) = taken(shaped, 5000)
     assert event.offset == 5000
     assert 0 < len(event.text) <= plan.max_bytes
