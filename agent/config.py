@@ -165,6 +165,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shutdown_timeout_s: Seconds = 20.0
     shutdown_quiet_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 2.0
     """On SIGTERM the files are watched until nothing was added for so long: an app that is ending still writes."""
+    shutdown_partial: bool = True
+    """Last lines without their ends leave then, as they stand."""
     heartbeat_interval_s: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 30.0
     """How often the collector is told how this agent is doing; 0: never."""
     start: str = BEGINNING

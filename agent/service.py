@@ -290,7 +290,7 @@ async def _end(
     deadline_s = time.monotonic() + timeout_s
     hurry: asyncio.Future[Any] = asyncio.ensure_future(stop.at_once.wait())
     try:
-        reader.stop(within_s=last_look_s(timeout_s), quiet_s=config.shutdown_quiet_s, parting=True)
+        reader.stop(within_s=last_look_s(timeout_s), quiet_s=config.shutdown_quiet_s, parting=config.shutdown_partial)
         read: asyncio.Future[Any] = asyncio.ensure_future(asyncio.to_thread(reading.join))
         await asyncio.wait([failed, hurry, read], return_when=asyncio.FIRST_COMPLETED)
         if hurry.done():

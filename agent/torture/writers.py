@@ -3,6 +3,7 @@
 - ``rename``: the file becomes .1, .1 becomes .2, …; a new one begins. Nothing is ever deleted.
 - ``copytruncate``: copied to .1, then cut to nothing.
 - ``compress``: as rename, and what the agent has read becomes .gz.
+- ``gzip``: as rename, and what was rotated becomes .gz at once, slowly, while the agent reads it or before.
 - ``delete``: as rename, and what the agent has read is deleted.
 
 Lines come in batches that are cut in the middle of a line, with a pause between the parts. No two lines are equal.
@@ -18,7 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-STYLES = ("rename", "copytruncate", "compress", "delete")
+STYLES = ("rename", "copytruncate", "compress", "gzip", "delete")
+COMPRESSED_AT_ONCE = 1 << 18
+PAUSE_S = 0.2
 KEPT_FILES = 4
 """Rotated files that are left alone, however they are treated afterwards."""
 
@@ -95,15 +98,29 @@ class Writer(threading.Thread):
         return self.path.with_name(f"{self.path.name}.{number}{ending}")
 
     def _tidy(self) -> None:
-        """Compress or delete one file that the agent is done with."""
+        """Compress or delete one file, with most styles one that the agent is done with."""
+        if self.style == "gzip":
+            self._compress_all()
         if self.style not in ("compress", "delete"):
             return
         for number in range(self.rotations, KEPT_FILES, -1):
             old = self._rotated(number)
             if old.exists() and self._is_read(old):
                 if self.style == "compress":
-                    packed = self._rotated(number, ".gz")
-                    with old.open("rb") as plain, gzip.open(packed, "wb", compresslevel=1) as file:
-                        shutil.copyfileobj(plain, file)
+                    self._compress(number)
                 old.unlink()
                 return
+
+    def _compress_all(self) -> None:
+        """As logrotate does without ``delaycompress``."""
+        for number in range(self.rotations, 0, -1):
+            if (old := self._rotated(number)).exists():
+                self._compress(number)
+                old.unlink()
+
+    def _compress(self, number: int) -> None:
+        """The plain file stays until all of it is in the other one."""
+        with self._rotated(number).open("rb") as plain, gzip.open(self._rotated(number, ".gz"), "wb", compresslevel=1) as file:
+            while part := plain.read(COMPRESSED_AT_ONCE):
+                file.write(part)
+                self._ended.wait(self._random.uniform(0.0, PAUSE_S))

@@ -54,7 +54,7 @@ class Scene:
         self.brief: list[App] = []
         self.rotations = 0
         sources = [{"name": "app", "include": [f"{logs}/*.log", f"{logs}/app.log*"]}]
-        agent.configure(sources=sources, spool={"segment_bytes": 4096}, heartbeat_interval_s=0)
+        agent.configure(sources=sources, spool={"segment_bytes": 4096}, heartbeat_interval_s=0, shutdown_partial=False)
 
     def write(self) -> None:
         self.app.write(5)

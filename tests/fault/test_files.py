@@ -211,6 +211,7 @@ def test_a_file_deleted_while_it_is_open_is_read_to_its_end(agent: AgentProcess,
 def test_a_file_deleted_unread_while_the_agent_was_down_is_a_loss_record(
     agent: AgentProcess, sink: SinkProcess, logs: Path
 ) -> None:
+    agent.configure(shutdown_partial=False)
     app = App(logs / "app.log")
     app.write(10)
     agent.start()
