@@ -27,6 +27,7 @@ from agent.asking import PATIENCE_S, Asker
 from agent.comparing import Comparison, Job, Report, shared
 from agent.config import Config
 from agent.errors import ConfigError
+from agent.identity import FileState
 from agent.repair import Repairer, Sent
 from agent.transport import Transport
 from agent.unsent import Unsent
@@ -92,17 +93,26 @@ def jobs_of(config: Config, unsent: Unsent, found_scope: str, wanted: list[Path]
     globs = [discover.Globs(source.name, source.include, source.exclude) for source in config.sources]
     paths = {found.path: found.source for found in discover.find(globs)}
     known = {(state.path, state.source) for state in unsent.states if state.source in sources}
+    states: dict[tuple[str, str], FileState | None] = {}
     for path, name in sorted(known | set(paths.items())):
         for other in (path, *discover.siblings(path, sources[name].olddirs)):
-            if other not in paths and os.path.isfile(other) and _known(Path(other), name, unsent) is not None:
+            if other in paths or (other, name) in states or not os.path.isfile(other):
+                continue
+            states[other, name] = _known(Path(other), name, unsent)  # of a compressed file that is dear to tell
+            if states[other, name] is not None:
                 paths[other] = name
     if strange := [str(path) for path in wanted if str(path) not in paths]:
         raise ConfigError(f"{', '.join(strange)}: no source has this file; `pulsestream-agent explain PATH` says why")
     chosen = [str(path) for path in wanted] or sorted(paths)
-    return [Job(Path(path), sources[paths[path]], _known(Path(path), paths[path], unsent), found_scope) for path in chosen]
+    jobs = []
+    for path in chosen:
+        name = paths[path]
+        state = states[path, name] if (path, name) in states else _known(Path(path), name, unsent)
+        jobs.append(Job(Path(path), sources[name], state, found_scope))
+    return jobs
 
 
-def _known(path: Path, source: str, unsent: Unsent) -> Any:
+def _known(path: Path, source: str, unsent: Unsent) -> FileState | None:
     try:
         return naming.known_as(path, source, unsent.states)
     except OSError:
