@@ -47,7 +47,10 @@ class Catalog:
         handles: Handles,
         wanted: Wanted | None = None,
         olddirs: Mapping[str, Sequence[str]] | None = None,
+        instances: frozenset[str] = frozenset(),
     ) -> None:
+        """``instances``: sources of which each inode is a file of its own."""
+        self._instances = instances
         self.scope = scope
         self.tags = tags
         self._contents = Contents(states, handles=handles, olddirs=olddirs)
@@ -92,7 +95,8 @@ class Catalog:
         identity.drop_marks_beyond(state, state.base)
         if state.base and (not state.recent or state.recent[-1][0] != state.base):
             state.recent.append(tail.mark(state.base))
-        self.tags[state.head] = max(state.tag, self.tags.get(state.head, 0))
+        if state.tag < identity.INSTANCE:
+            self.tags[state.head] = max(state.tag, self.tags.get(state.head, 0))
         self.states[state.origin] = state
         self._contents.hold(tail, state)
 
@@ -284,8 +288,13 @@ class Catalog:
             return
         key, body_id = self._named(tail, data_at, head)
         front = tail.front(BODY_AT)
+        if tail.source in self._instances and not tail.packed:
+            self._begin(tail, head, key, body_id, front)
+            return
         known = [state for state in self.states.values() if state.head == key and not self._unlike(state, front)]
         if tail.packed:
+            if tail.source in self._instances:  # made of one of them: whose bytes it holds says of which
+                body_id = self._same_body(tail, data_at, head, known) or body_id
             known = [state for state in known if not body_id or state.body_id in ("", body_id)]
             size = self._expanded(tail, known)
             if not tail.ended and size < BODY_AT and any(_agrees(state, size, tail) for state in known):
@@ -295,8 +304,6 @@ class Catalog:
         verdict = identity.judge(new, known, lambda state: self._standing(state, tail), settled=settled)
         if isinstance(verdict, identity.New):
             self._begin(tail, head, key, body_id, front)
-            if tail.state is not None and data_at >= BODY_AT:
-                identity.see_behind_hole(tail.state, tail.mark(data_at + len(head)))
         elif isinstance(verdict, identity.Same):
             self._same(tail, verdict.known)
         tail.is_copy = tail.state is None and isinstance(verdict, identity.Same)
@@ -313,8 +320,24 @@ class Catalog:
     def _named(self, tail: Tail, data_at: int, head: bytes) -> tuple[str, str]:
         """What a file is known by: its head's key, and its `FileState.body_id`."""
         body = identity.body_of(tail.front(BODY_AT)) if data_at < BODY_AT else identity.hole_anchor(data_at, head)
-        body_id = identity.file_id(self.scope, tail.source, body, 0) if body is not None else ""
-        return identity.head_key(tail.source, head), body_id
+        key, tag = identity.head_key(tail.source, head), 0
+        if tail.source in self._instances:
+            tag = self._instance_tag(tail, key)
+        return key, identity.file_id(self.scope, tail.source, body, tag) if body is not None else ""
+
+    def _same_body(self, tail: Tail, data_at: int, head: bytes, known: list[FileState]) -> str:
+        """The `FileState.body_id` of the known instance that begins with the same bytes; empty where none does."""
+        body = identity.body_of(tail.front(BODY_AT)) if data_at < BODY_AT else identity.hole_anchor(data_at, head)
+        for state in known if body is not None else ():
+            if state.body_id == identity.file_id(self.scope, state.source, body or b"", identity.body_tag(state.tag)):
+                return state.body_id
+        return ""
+
+    def _instance_tag(self, tail: Tail, key: str) -> int:
+        """Not one that another content in the same inode has: it was cut away, and the same bytes were written again."""
+        first = identity.instance_tag(tail.inode[1], tail.generation, 0)
+        before = [state.tag & 255 for state in self.states.values() if state.head == key and state.tag & ~255 == first]
+        return identity.instance_tag(tail.inode[1], tail.generation, max(before, default=-1) + 1)
 
     def begin_at_end(self, tail: Tail) -> FileState | None:
         """Give a tail without content a state that skips its whole lines. None where it has none. Raises OSError. A compressed
@@ -356,7 +379,10 @@ class Catalog:
         twin = next((state for state in self.states.values() if body_id and state.body_id == body_id), None)
         # What differs from its twin does so behind their equal first 4 KiB: of these the lines keep their IDs.
         tag = self.tags.get(key, -1) + 1 if twin is None else twin.tag
-        self.tags[key] = max(tag, self.tags.get(key, 0))
+        if tail.source in self._instances:
+            tag = self._instance_tag(tail, key)
+        else:
+            self.tags[key] = max(tag, self.tags.get(key, 0))
         again = self._fresh or twin is not None
         state = FileState(
             origin=self._make_origin(),
@@ -374,6 +400,8 @@ class Catalog:
             replay_until=tail.size if again else 0,
         )
         identity.see_front(state, front)
+        if front and not any(front) and len(front) == BODY_AT:
+            identity.see_behind_hole(state, tail.mark(tail.text_at_front()[0] + len(head)))
         self.states[state.origin] = state
         self._contents.hold(tail, state)
 

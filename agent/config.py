@@ -119,6 +119,8 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """As `Config.start`, for this source; empty: as there."""
     ignore_older: str = RETENTION
     """Files that nobody wrote to for longer are not opened: a duration, `RETENTION`, or `NEVER`."""
+    identity: Literal["content", "instance"] = "content"
+    """``instance``: what tells files apart is the inode and its generation, so that equal bytes are two files."""
 
     @property
     def olddirs(self) -> tuple[str, ...]:

@@ -29,6 +29,9 @@ and for an inode that is not known, against every known file of the source with 
    than `SETTLE_S` before this one came: a new instance, with the next tag (`New`); both are there: wait `SETTLE_S`, then a
    new instance (`Wait`, `New`). A compressed file that is equal as a whole is the same, unless another one has that content.
 
+6. Of sources with ``identity: instance`` each inode, by its number and generation, is a file of its own (`instance_tag`), also
+   beside its copy, and so are its events from `BODY_AT` on: for logs without times that are replaced by equal bytes.
+
 Known limits: without state, files that begin alike within their first 4 KiB take their tags in the order of their paths;
 files that agree over 4 KiB or more count as copies.
 """
@@ -47,6 +50,8 @@ BODY_AT = 4096
 MARK_BYTES = 4096
 RECENT_MARKS = 64
 RUNG_BYTES = 32
+INSTANCE = 1 << 48
+"""Tags from here on are not counted but made of the inode."""
 SETTLE_S = 10.0
 """How long two files that look alike in less than `BODY_AT` bytes are watched before they count as two."""
 
@@ -146,6 +151,22 @@ def hole_anchor(data_at: int, head: bytes) -> bytes:
 def head_key(source: str, head: bytes) -> str:
     """Equal for equal heads of a source; what tags are counted by."""
     return file_id("", source, head, 0)
+
+
+def instance_tag(inode: int, generation: int, count: int) -> int:
+    """The tag of a file of its own whatever its bytes are (rule 6); ``count``: how many were in this inode before."""
+    digest = blake2b(b"%d %d" % (inode, generation), digest_size=5).digest()
+    return INSTANCE | int.from_bytes(digest) << 8 | min(count, 255)
+
+
+def body_tag(tag: int) -> int:
+    """The tag of the events from `BODY_AT` on."""
+    return tag if tag >= INSTANCE else 0
+
+
+def can_be_made_again(tag: int) -> bool:
+    """Whether the same file gets the tag again when all state is gone."""
+    return not tag or (tag >= INSTANCE and not tag & 255)
 
 
 def crc_before(window: bytes | bytearray | memoryview, at: int) -> int:

@@ -151,7 +151,9 @@ def opened(
         head = text[: identity.HEAD_BYTES] if head is None else head
         body = identity.hole_anchor(data_at, head) if data_at >= BODY_AT else identity.body_of(file.front(BODY_AT))
         head_id = state.head_id if state else identity.file_id(scope, source, head, 0)
-        body_id = (state and state.body_id) or identity.file_id(scope, source, body or b"", 0)
+        body_id = (state and state.body_id) or identity.file_id(
+            scope, source, body or b"", identity.body_tag(state.tag) if state else 0
+        )
         yield NamedFile(file, (head_id, body_id), plan, final=state is not None and state.finished)
 
 

@@ -97,6 +97,7 @@ class Reader:
             handles=Handles(_handles(config.max_open_files)),
             wanted=Wanted(self._globs),
             olddirs={source.name: source.olddirs for source in config.sources},
+            instances=frozenset(source.name for source in config.sources if source.identity == "instance"),
         )
         if left := self.catalog.left():
             log.info("%d files are of no source any more; they stay where they are, %d bytes of them unread",

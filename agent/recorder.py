@@ -155,8 +155,12 @@ class Recorder:
             identity.leap(change, begin)
         identity.advance(change, window, window_at, to, tail.mark)
         if not window_at and begin < BODY_AT <= to:  # known from now on, also if nothing is ever appended
-            change.body_id = identity.file_id(self._scope, tail.source, bytes(window[:BODY_AT]), 0)
-        reproducible = not (partial or (state.tag and begin < BODY_AT)) and (shaped is None or shaped.reproducible)
+            change.body_id = identity.file_id(self._scope, tail.source, bytes(window[:BODY_AT]), identity.body_tag(state.tag))
+        reproducible = (
+            not partial
+            and identity.can_be_made_again(state.tag if begin < BODY_AT else identity.body_tag(state.tag))
+            and (shaped is None or shaped.reproducible)
+        )
         replay = begin < state.replay_until or bool(state.halves)
         flags = wire.REPLAY * replay | wire.REPRODUCIBLE * reproducible | wire.PARTIAL * partial
         header = self._header(tail, state, (offset, to), begin, len(window) - start, events, flags)

@@ -19,7 +19,7 @@ import msgspec
 
 from agent import wire
 from agent.codec import ZstdError, compress, decompress
-from agent.identity import RECENT_MARKS, FileState
+from agent.identity import INSTANCE, RECENT_MARKS, FileState
 
 MAX_HEAD_BYTES = 256 << 20
 """Longest `FILES` payload after decompression."""
@@ -206,7 +206,7 @@ class Recovery:
     def _data(self, header: wire.Header, checkpoint: Checkpoint) -> None:
         told = checkpoint.state
         self.states.pop(checkpoint.replaces, None)
-        self._raise_tags({told.head: told.tag})
+        self._raise_tags({told.head: told.tag} if told.tag < INSTANCE else {})
         state = self.states.get(told.origin)
         if state is None:
             state = self.states[told.origin] = msgspec.structs.replace(told, offset=told.base, marks={}, recent=[])
