@@ -43,6 +43,9 @@ FILES_IGNORED = Metric("agent_files_ignored", "gauge", "Files not opened, since 
 HELD_BYTES = Metric("agent_held_bytes", "gauge", "What deleted files take on disk that are not read to their end yet.")
 SENDING = Metric("agent_sending_ok", "gauge", "1 while sending works.")
 BLOCKED = Metric("agent_reading_blocked", "gauge", "1 while reading waits for room in the spool.")
+CONFIG_REFUSED = Metric(
+    "agent_config_refused", "gauge", "1 while a changed configuration is refused, and the old one in force."
+)
 HEALTHY = Metric("agent_healthy", "gauge", "1 while /healthz says so.")
 
 _COUNTS = {
@@ -118,5 +121,6 @@ def render(said: Mapping[str, Any], *, lag_s: float, healthy: bool) -> str:
     add(HELD_BYTES, {"": said["held_bytes"]})
     add(SENDING, {"": int(said["sending"] in ("ok", "starting"))})
     add(BLOCKED, {"": int(said["reading"] != "ok")})
+    add(CONFIG_REFUSED, {"": int(bool(said.get("config", {}).get("refused")))})
     add(HEALTHY, {"": int(healthy)})
     return "\n".join(lines) + "\n"

@@ -30,7 +30,7 @@ def test_every_declared_metric_is_there_with_help_and_type_and_no_other() -> Non
 
 def test_counts_appear_by_outcome_and_reason_and_exact() -> None:
     counts = {"accepted_events": 12345678901, "rejected_events": 2, "lost_bytes.cut_before_read": 5, "internal_errors": 1}
-    text = render(said(counts=counts, reading="waiting"), lag_s=1.5, healthy=False)
+    text = render(said(counts=counts, reading="waiting", config={"refused": "scope: …"}), lag_s=1.5, healthy=False)
     for line in (
         'agent_events_total{outcome="accepted"} 12345678901',
         'agent_events_total{outcome="rejected"} 2',
@@ -39,6 +39,7 @@ def test_counts_appear_by_outcome_and_reason_and_exact() -> None:
         "agent_internal_errors_total 1",
         "agent_lag_seconds 1.5",
         "agent_reading_blocked 1",
+        "agent_config_refused 1",
         "agent_healthy 0",
     ):
         assert line in text.splitlines()
