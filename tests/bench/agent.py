@@ -6,12 +6,15 @@ first instruction; what starting costs is measured apart, with an agent that fin
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -19,8 +22,9 @@ from typing import Any
 
 from agent import shape
 from agent.blocks import BLOCK_BYTES, Cut, cut_block
-from agent.codec import compress
+from agent.codec import compress, compress_aside
 from agent.config import Config, Multiline, Redact, Source, SpoolConfig
+from agent.expand import Expansion, Slots
 from tests.bench import measure
 from tests.bench.accesslog import access_log
 from tests.bench.load import Load
@@ -29,6 +33,13 @@ from tests.support.agent import AgentProcess
 
 DEADLINE_S = 300.0
 SHAPED_MB = 32.0
+ARCHIVE_MB = 200.0
+ARCHIVES: dict[str, Callable[[bytes], bytes]] = {
+    "gz": lambda data: gzip.compress(data, 6),
+    "zst": compress_aside,
+    "xz": lambda data: lzma.compress(data, preset=1),
+    "bz2": lambda data: bz2.compress(data, 9),
+}
 SHAPES: dict[str, dict[str, Any]] = {
     "multiline_java": {"multiline": Multiline("java")},
     "multiline_start": {"multiline": Multiline(start=r"^\d")},
@@ -65,7 +76,37 @@ def run(folder: Path, load: Load) -> Iterator[dict[str, Any]]:
         yield single_lines(Path(work) / "lines", load)
         yield idle(Path(work) / "idle", load, IDLE_FILES)
         yield {**idle(Path(work) / "many", load, load.many_files), "benchmark": "agent.many"}
+        yield archives(Path(work) / "archives", path, load, start_cpu_s)
     yield transforms(path)
+
+
+def archives(folder: Path, path: Path, load: Load, start_cpu_s: float) -> dict[str, Any]:
+    """The same log, compressed: MB of content per CPU second after the start, in brackets how many times the CPU of expanding
+    alone, and the peak of memory."""
+    with path.open("rb") as file:
+        content = file.read(int(min(ARCHIVE_MB, load.size_mb) * MB))
+    content = content[: content.rfind(b"\n") + 1]
+    found: dict[str, Any] = {"benchmark": "agent.archives", "input_mb": round(len(content) / MB, 1)}
+    for name, make in ARCHIVES.items():
+        archive = folder / name / f"app.log.1.{name}"
+        archive.parent.mkdir(parents=True)
+        archive.write_bytes(make(content))
+        alone_s = _expanding_cpu_s(archive)
+        with sink() as url, agent(folder / name, url, archive) as process:
+            wait_for_events(url, content.count(b"\n"), process)
+            pid = process.status()["pid"]
+            cpu_s, peak_mb = measure.cpu_s(pid) - start_cpu_s, measure.peak_memory_mb(pid)
+        found[name] = f"{len(content) / MB / max(cpu_s, 0.001):.1f} MB/s ({cpu_s / alone_s:.2f}), {peak_mb:.0f} MB"
+    return found
+
+
+def _expanding_cpu_s(path: Path) -> float:
+    began_s, at = time.process_time(), 0
+    with path.open("rb") as file:
+        expansion = Expansion(file.fileno, Slots())
+        while expansion.reach(at := at + BLOCK_BYTES) >= at:
+            pass
+    return max(time.process_time() - began_s, 1e-6)
 
 
 def transforms(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from agent.codec import compress
 from tests.bench import __main__ as bench
 from tests.bench.accesslog import access_lines, access_log, json_lines
-from tests.bench.agent import SHAPES
+from tests.bench.agent import ARCHIVES, SHAPES
 from tests.bench.measure import MB, percentiles_ms
 
 pytestmark = pytest.mark.timeout(300)
@@ -46,6 +46,7 @@ EXPECTED = {
         "agent.line": LINE,
         "agent.idle": IDLE,
         "agent.many": IDLE,
+        "agent.archives": {"input_mb", *ARCHIVES},
         "agent.shape": {"input_mb", "raw", *SHAPES},
     },
     "api": {
