@@ -15,26 +15,21 @@ Promises:
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import time
 import zlib
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, suppress
-from datetime import UTC, datetime
 from operator import mul
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from agent import naming, shape, wire
+from agent import wire
 from agent.asking import Asker, TooMuch
-from agent.config import Source
-from agent.identity import FileState
+from agent.eventtime import event_time_ns
 from agent.naming import Block, NamedFile
+from agent.subjects import Job, Shared, opened
 from agent.unsent import Unsent
 
 STEP_BYTES = 1 << 20
@@ -45,7 +40,6 @@ NAMED_IDS = 1_000
 DAY_NS = 86_400_000_000_000
 _MASK = (1 << 64) - 1
 _AFTER_HEX = "g"
-_COUNT = re.compile(r"\d{10}(\.\d+)?|\d{13}|\d{16}|\d{19}", re.ASCII)
 
 
 class Report(msgspec.Struct):
@@ -75,15 +69,6 @@ class Report(msgspec.Struct):
     @property
     def is_clean(self) -> bool:
         return not (self.missing or self.extra or self.changed or self.error)
-
-
-class Job(NamedTuple):
-    """A file, and what is known of it."""
-
-    path: Path
-    source: Source
-    state: FileState | None
-    scope: str
 
 
 class Lacking(NamedTuple):
@@ -162,49 +147,6 @@ class Comparison:
                 extra.difference_update(_ids(block.header.file_id, *block.taken_apart()))
         report.extra_ids = sorted(extra)
         report.extra = len(extra)
-
-
-class Shared(NamedTuple):
-    """What of the names of a file's events is not its own."""
-
-    owned: frozenset[str]
-    """The ``file_id``s of which this file says what is extra. Files that begin alike share one: a copy, or one that is being
-    compressed; what is stored of it and not in any of them is said of the longest one."""
-    unsure: frozenset[str]
-    """Those under which it may have been shipped by another name: its first line is that of another file, too, and no state
-    tells them apart."""
-
-
-def shared(jobs: Sequence[Job]) -> dict[Path, Shared]:
-    """By path."""
-    having: dict[str, list[Job]] = {}
-    heads: dict[Path, str] = {}
-    for job in jobs:
-        with suppress(OSError), opened(job) as file:
-            if file is not None:
-                heads[job.path] = file.head_id
-                for file_id in (file.head_id, file.body_id):
-                    having.setdefault(file_id, []).append(job)
-    owners = {file_id: max(some, key=_size).path if len(some) > 1 else some[0].path for file_id, some in having.items()}
-    found = {}
-    for job in jobs:
-        head = heads.get(job.path, "")
-        unsure = {head} if job.state is None and len(having.get(head, ())) > 1 else ()
-        owned = (file_id for file_id, path in owners.items() if path == job.path)
-        found[job.path] = Shared(frozenset(owned), frozenset(unsure))
-    return found
-
-
-def _size(job: Job) -> int:
-    with suppress(OSError), opened(job) as file:
-        return file.size if file is not None else 0
-    return 0
-
-
-def opened(job: Job) -> AbstractContextManager[NamedFile | None]:
-    """The file of a job, with the names and transforms that the agent has for it. Raises OSError."""
-    plan = shape.plan_of(job.source)
-    return naming.opened(job.path, scope=job.scope, source=job.source.name, state=job.state, plan=plan)
 
 
 class _OfFile:
@@ -318,17 +260,23 @@ class _OfFile:
         return found, after
 
     def _why(self, start: int, after: int, others: list[int], event: bytes) -> str:
-        if self._by.unsent.has(self._job.state, start):
+        """Why an event is not there under its name."""
+        state, is_old = self._job.state, self._is_old(event)
+        if not (state is None and is_old) and self._by.unsent.has(state, start):  # old files that are not known are not opened
             return "pending"
         at = bisect_left(others, start)
         if (at < len(others) and others[at] < after) or self._file_id in self._names.unsure:
             return "changed"
-        if self._job.state is not None and start < self._job.state.skipped:
+        if state is not None and start < state.skipped:
             return "skipped"
+        return "expired" if is_old else "missing"
+
+    def _is_old(self, event: bytes) -> bool:
+        """Whether an event is older than the collector keeps events: by its own time, else by the file's last change."""
         days = self._by.asker.retention_days
         time_ns = event_time_ns(self._job.source, event)
         moment = self._mtime_ns if time_ns is None else time_ns
-        return "expired" if days and moment < self._by.now_ns() - days * DAY_NS else "missing"
+        return bool(days) and moment < self._by.now_ns() - days * DAY_NS
 
     async def _stored(self, begin: int, end: int) -> tuple[set[str], set[str], set[str]]:
         there: set[str] = set()
@@ -362,27 +310,6 @@ class _OfFile:
             self._report.extra += 1
             if len(self._report.extra_ids) < NAMED_IDS:
                 self._report.extra_ids.append(event_id)
-
-
-def event_time_ns(source: Source, event: bytes) -> int | None:
-    """The time that an event of a JSON line carries, as far as that can be told for sure; None: it has none of its own."""
-    if source.format != "json":
-        return None
-    try:
-        members = json.loads(event)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(members, dict):
-        return None
-    value = next((members[name] for name in source.fields.time if name in members), None)
-    text = str(value)
-    if _COUNT.fullmatch(text):
-        return int(text.replace(".", "").ljust(19, "0")[:19])
-    try:
-        moment = datetime.fromisoformat(text.replace(",", "."))
-    except ValueError:
-        return None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e9)
 
 
 def _ids(file_id: str, starts: Sequence[int], texts: Sequence[bytes]) -> list[str]:

@@ -24,11 +24,12 @@ import msgspec
 from agent import config as configs
 from agent import discover, naming, scope
 from agent.asking import PATIENCE_S, Asker
-from agent.comparing import Comparison, Job, Report, shared
+from agent.comparing import Comparison, Report
 from agent.config import Config
 from agent.errors import ConfigError
 from agent.identity import FileState
 from agent.repair import Repairer, Sent
+from agent.subjects import Job, shared
 from agent.transport import Transport
 from agent.unsent import Unsent
 

@@ -248,6 +248,16 @@ def test_an_event_that_is_stored_in_another_form_is_not_sent_unless_that_is_want
     assert totals(found(agent, code=0)) == {"lines": 500, "stored": 500}
 
 
+def test_a_file_too_old_to_be_opened_is_expired_and_not_pending(agent: AgentProcess, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    (logs / "new.log").write_bytes(b"new\n")
+    ship(agent, logs)  # and learns how long its events are kept
+    (logs / "old.log").write_bytes(b"old\n" * 7)
+    days_ago = time.time() - 40 * 86_400
+    os.utime(logs / "old.log", (days_ago, days_ago))
+    assert totals(found(agent, code=0)) == {"lines": 8, "stored": 1, "expired": 7}
+
+
 def test_files_that_begin_alike_are_told_apart_by_what_the_agent_knows(
     agent: AgentProcess, store: Store, tmp_path: Path
 ) -> None:

@@ -13,11 +13,13 @@ import pytest
 
 from agent import wire
 from agent.asking import Asker, CannotAsk, TooMuch
-from agent.comparing import Job, Lacking, event_time_ns
+from agent.comparing import Lacking
 from agent.config import Source
 from agent.endpoints import Endpoint
+from agent.eventtime import event_time_ns
 from agent.naming import Block
 from agent.repair import Repairer
+from agent.subjects import Job
 from agent.transport import NoReply, Reply
 
 JSON = {"Content-Type": "application/json"}
