@@ -471,9 +471,14 @@ class Catalog:
 
     def settle_missing(self, now_s: float, now_ns: int) -> Iterator[Tail | Lost]:
         """Find a holder for every content that lost its own. Yields the tails found, and what is lost."""
-        cut, self._cut = self._cut, []
-        yield from cut
+        yield from self.cut()
         yield from self._search.settle(now_s, now_ns)
+
+    def cut(self) -> list[Lost]:
+        """What was cut away unread while the rest of its file stayed. To be told before anything more is read of that: the
+        state of what stayed knows nothing of it."""
+        cut, self._cut = self._cut, []
+        return cut
 
     def open_tails(self) -> list[Tail]:
         """The files that are open."""

@@ -261,6 +261,8 @@ class Reader:
         moved = self._watcher.watch(discover.folders(self._globs) | self._real_folders())
         for tail in self.catalog.update(self._young(list(discover.find(self._globs)), now_s), now_s):
             self._due[tail.inode] = tail
+        if cut := self.catalog.cut():
+            self.recorder.lose(cut, self.catalog.told)
         if moved:
             self._due.update(self.catalog.tails)
         if self._starts.pending and not self._begin_late():
@@ -474,7 +476,7 @@ class Reader:
             self._unfinished[tail.inode] = tail
         if pulled is Pulled.CHANGED:
             self._walk_wanted, self._walk_after_s = True, 0.0
-            self._due[tail.inode] = tail
+            self._due.pop(tail.inode, None)  # until the walk has told what that cost
         return pulled is Pulled.TAKEN
 
     def _note_acks(self) -> None:

@@ -300,7 +300,7 @@ class Recorder:
             return
         crash.point("loss.before")
         try:
-            self._spool.append(self._loss_record(tuple(self.losses)))
+            self._spool.append(self._loss_record(tuple(self.losses)), rolls=False)
         except StorageFull:
             return  # the next walk tells; should the agent end before, the next start finds the loss again
         crash.point("loss.appended")

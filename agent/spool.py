@@ -192,15 +192,19 @@ class Spool:
             low = self.low_water
             return sum(size for number, size in self._sizes.items() if number >= low.segment) - low.at
 
-    def append(self, record: bytes) -> None:
+    def append(self, record: bytes, *, rolls: bool = True) -> None:
         """Add one record.
+
+        Args:
+            rolls: where the segment is full, begin another one first. Not for losses: its head would know of what they cost
+                before they are told.
 
         Raises:
             StorageFull: the disk is; nothing has changed, try again later.
             StorageFailed: it is not in the spool, and what was not synced may not be either.
         """
         self._check()
-        if self._roll_first or self._sizes[self._last] - self._head_bytes >= self._segment_bytes:
+        if self._roll_first or (rolls and self._sizes[self._last] - self._head_bytes >= self._segment_bytes):
             self._roll()
         self._write(record)
         if self._fsync == "always":

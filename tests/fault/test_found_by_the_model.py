@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from agent.identity import BODY_AT
 from tests.support.agent import App
-from tests.support.lives import Lives, clock_of_the_agent
+from tests.support.lives import Lives, clock_of_the_agent, death, small_blocks
 
 
 @pytest.fixture
@@ -64,3 +67,45 @@ def test_what_forks_from_a_file_behind_its_first_4096_bytes_keeps_their_ids(live
         lives.turn(seconds)
         lives.turns()
     assert names(lives, app.lines + fork.lines) == [1] * 106
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_what_was_cut_back_unread_is_told_wherever_the_agent_dies(tmp_path: Path, running: bool) -> None:
+    """Its state is replaced by one that knows nothing of what was cut: the loss has to be in the spool before that."""
+    for nth in itertools.count(1):
+        logs = tmp_path / str(nth)
+        logs.mkdir()
+        app, other = App(logs / "app.log"), App(logs / "other.log", "other")
+        app.write(200)
+        lives = Lives(logs / "spool", (f"{logs}/*.log",), segment_bytes=600, max_open_files=50)
+        with clock_of_the_agent(lives.clock), small_blocks(BODY_AT + 100):
+            read = dies_behind_one_block(lives)
+            lives.start()
+            if running:
+                lives.spool._max_bytes = 0
+                lives.turns()
+            os.truncate(app.path, BODY_AT + 1)
+            other.write(3)
+            lives.spool._max_bytes = 1 << 30
+            lives.notices.paths |= {str(app.path), str(other.path)}
+            with death(nth) as where:
+                lives.turns()
+            lives.end()
+            lives.start()
+            lives.turns()
+            lives.ship()
+            lives.end()
+        assert lives.store.lost_bytes == 200 * 61 - read, f"died at {where}"
+        if not where:
+            return
+
+
+def dies_behind_one_block(lives: Lives) -> int:
+    """How much of the file was read; how long it is, is known."""
+    lives.start()
+    with death(1, "append.applied"):
+        lives.turn()
+    assert lives.reader is not None
+    (read,) = (state.offset for state in lives.reader.catalog.states.values() if state.offset)
+    lives.end()
+    return read

@@ -239,8 +239,8 @@ class Lives:
     def _watch(self, spool: Spool) -> None:
         append, sync = spool.append, spool.sync
 
-        def appending(record: bytes) -> None:
-            append(record)
+        def appending(record: bytes, *, rolls: bool = True) -> None:
+            append(record, rolls=rolls)
             decoded = wire.decode_record(record)
             self.appended.update(events_of(decoded))
             if decoded.header.kind == wire.DATA:
@@ -345,13 +345,13 @@ class Lives:
 
 
 @contextmanager
-def death(nth: int) -> Iterator[list[str]]:
-    """Within it the agent dies at the nth named point that it comes to. Yields where that was, once it has."""
+def death(nth: int, at: str = "") -> Iterator[list[str]]:
+    """Within it the agent dies at the nth named point that it comes to, of those with a name. Yields where, once it has."""
     usual, left, where = crash.point, nth, []
 
     def point(name: str) -> None:
         nonlocal left
-        left -= 1
+        left -= not at or name == at
         if not left:
             where.append(name)
             raise Died(name)
