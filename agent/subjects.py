@@ -36,24 +36,26 @@ class Shared(NamedTuple):
     compressed; what is stored of it and not in any of them is said of the longest one."""
     unsure: frozenset[str]
     """Those under which it may have been shipped by another name: its first line is that of another file, too, and no state
-    tells them apart."""
+    tells them apart; or each inode is a file of its own (``identity: instance``), and no state knows this one."""
 
 
 def shared(jobs: Sequence[Job]) -> dict[Path, Shared]:
     """By path."""
     having: dict[str, list[Job]] = {}
-    heads: dict[Path, str] = {}
+    heads: dict[Path, tuple[str, str]] = {}
     for job in jobs:
         with suppress(OSError), opened(job) as file:
             if file is not None:
-                heads[job.path] = file.head_id
+                heads[job.path] = (file.head_id, file.body_id)
                 for file_id in (file.head_id, file.body_id):
                     having.setdefault(file_id, []).append(job)
     owners = {file_id: max(some, key=_size).path if len(some) > 1 else some[0].path for file_id, some in having.items()}
     found = {}
     for job in jobs:
-        head = heads.get(job.path, "")
-        unsure = {head} if job.state is None and len(having.get(head, ())) > 1 else ()
+        head, body = heads.get(job.path, ("", ""))
+        unsure = {head} if job.state is None and len(having.get(head, ())) > 1 else set()
+        if job.state is None and job.source.identity == "instance":
+            unsure = {head, body}
         owned = (file_id for file_id, path in owners.items() if path == job.path)
         found[job.path] = Shared(frozenset(owned), frozenset(unsure))
     return found

@@ -27,9 +27,11 @@ from agent.asking import PATIENCE_S, Asker
 from agent.comparing import Comparison, Report
 from agent.config import Config
 from agent.errors import ConfigError
+from agent.expand import PACKED
 from agent.identity import FileState
 from agent.repair import Repairer, Sent
 from agent.subjects import Job, shared
+from agent.tail import inode_at
 from agent.transport import Transport
 from agent.unsent import Unsent
 
@@ -109,6 +111,8 @@ def jobs_of(config: Config, unsent: Unsent, found_scope: str, wanted: list[Path]
     for path in chosen:
         name = paths[path]
         state = states[path, name] if (path, name) in states else _known(Path(path), name, unsent)
+        if sources[name].identity == "instance" and state is not None and not _is_its_own(path, state):
+            state = None
         jobs.append(Job(Path(path), sources[name], state, found_scope))
     return jobs
 
@@ -118,6 +122,11 @@ def _known(path: Path, source: str, unsent: Unsent) -> FileState | None:
         return naming.known_as(path, source, unsent.states)
     except OSError:
         return None  # said when the file is read, if it is
+
+
+def _is_its_own(path: str, state: FileState) -> bool:
+    """Whether a state of equal content is that of this very file. A compressed one is made of the file whose content it has."""
+    return path.endswith(PACKED) or (inode_at(path) or (0, 0))[1] == state.inode
 
 
 async def _compared(config: Config, unsent: Unsent, jobs: list[Job], found_scope: str, options: argparse.Namespace) -> Found:

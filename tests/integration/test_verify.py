@@ -277,6 +277,23 @@ def test_files_that_begin_alike_are_told_apart_by_what_the_agent_knows(
     assert len(store.rows(tenant)) == 51 + 101 + 5001
 
 
+def test_equal_files_that_are_instances_are_compared_each_and_left_alone_without_state(
+    agent: AgentProcess, store: Store, tmp_path: Path
+) -> None:
+    logs = tmp_path / "logs"
+    agent.configure(sources=[{**agent.settings["sources"][0], "identity": "instance"}])
+    for name in ("a.log", "b.log"):
+        (logs / name).write_bytes(b"".join(b"line %d\n" % n for n in range(1000)))
+    tenant = ship(agent, logs)
+    assert totals(found(agent, code=0)) == {"lines": 2000, "stored": 2000}
+    lost = [row[0] for row in store.rows(tenant)][::100]
+    store.lose(tenant, lost)
+    assert found(agent, "repair", code=0)["sent"]["accepted"] == len(lost)
+    assert len(store.rows(tenant)) == 2000
+    shutil.rmtree(agent.state)
+    assert found(agent, "repair")["sent"]["events"] == 0
+
+
 def test_a_repair_that_is_killed_is_repeated_and_nothing_is_there_twice(
     agent: AgentProcess, store: Store, tmp_path: Path
 ) -> None:
