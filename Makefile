@@ -4,7 +4,7 @@
 # make model  files, agent and spool against a model of what must hold; MODEL=times as many histories as in the suite
 # make check  lint and types
 # make crash  death at every named point of the agent, once and again
-# make torture  harm to all of it and a count of every line; DURATION=seconds SEED=n EMBEDDED=1 (the engine inside the collector)
+# make torture  harm to all of it and a count of every line; DURATION=seconds SEED=n RATE=bytes EMBEDDED=1 (the engine inside the collector)
 
 VENV ?= .venv
 VAR ?= var
@@ -40,7 +40,7 @@ model: $(VENV)/.dev
 	MODEL=$(MODEL) $(PY) -m pytest -p no:cacheprovider --timeout 0 tests/model/test_identity_model.py
 
 torture: $(VENV)/.dev
-	$(PY) -m tests.torture $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED)) $(if $(EMBEDDED),--embedded)
+	$(PY) -m tests.torture $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE)) $(if $(EMBEDDED),--embedded)
 
 crash: $(VENV)/.dev
 	CRASH=all $(PY) -m pytest tests/fault/test_crash.py

@@ -17,6 +17,9 @@ def add_command(commands: Any) -> None:
         "touched. Without --url a sink takes the lines, which keeps all of them in memory.",
     )
     parser.add_argument("--duration", type=float, default=120.0, metavar="S", help="of the harm; default: %(default)g")
+    parser.add_argument(
+        "--rate", type=float, default=200_000.0, metavar="BYTES", help="what each app writes a second; default: %(default)g"
+    )
     parser.add_argument("--seed", type=int, help="the same seed makes the same choices; default: a random one, told")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="emptied, and kept; default: a temporary one")
     parser.add_argument("--url", default="", help="a collector; default: a sink that keeps every event in memory")

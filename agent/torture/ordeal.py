@@ -27,7 +27,6 @@ from agent.torture.writers import STYLES, Writer
 __all__ = ["Ordeal", "OrdealFailed", "Plan", "Verdict"]
 
 BYTES_PER_S = 200_000.0
-"""Of each app."""
 STRIKE_EVERY_S = (0.2, 2.5)
 WEATHER_EVERY_S = (1.0, 5.0)
 TOLD_EVERY_S = 10.0
@@ -45,6 +44,8 @@ class Plan(NamedTuple):
     """Empty, or one of an earlier ordeal, which is emptied."""
     seed: int
     duration_s: float
+    bytes_per_s: float = BYTES_PER_S
+    """What each app writes."""
 
 
 class Verdict(NamedTuple):
@@ -129,7 +130,7 @@ class Ordeal:
     def _writer(self, style: str) -> Writer:
         path = self._plan.folder / "logs" / f"{style}.log"
         seed = self._chance(style).getrandbits(32)
-        return Writer(path, f"{self._run}-{style}", style, seed, bytes_per_s=BYTES_PER_S, is_read=self._is_read)
+        return Writer(path, f"{self._run}-{style}", style, seed, bytes_per_s=self._plan.bytes_per_s, is_read=self._is_read)
 
     def _settings(self, url: str) -> dict[str, object]:
         return {

@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         print(f"pulsestream-agent torture: {error}", file=sys.stderr)
         return 2
-    passed = judge(Plan(folder / "ordeal", seed, options.duration), target)
+    passed = judge(Plan(folder / "ordeal", seed, options.duration, options.rate), target)
     if options.folder is None and passed:
         shutil.rmtree(folder, ignore_errors=True)
     else:

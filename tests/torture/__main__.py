@@ -20,11 +20,12 @@ def main() -> int:
     parser.add_argument(
         "--seed", type=int, default=random.SystemRandom().randrange(1 << 16), help="the same seed, the same harm"
     )
+    parser.add_argument("--rate", type=float, default=200_000.0, metavar="BYTES", help="what each app writes a second")
     parser.add_argument("--embedded", action="store_true", help="the engine inside the collector; default: one of its own")
     parser.add_argument("--folder", type=Path, default=Path("var/torture"), metavar="DIR", help="default: %(default)s; emptied")
     options = parser.parse_args()
     folder = options.folder.absolute() / str(options.seed)
-    plan = Plan(folder / "agent", options.seed, options.duration)
+    plan = Plan(folder / "agent", options.seed, options.duration, options.rate)
     return 0 if judge(plan, Product(folder / "product", embedded=options.embedded)) else 1
 
 
