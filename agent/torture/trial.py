@@ -7,6 +7,7 @@ import asyncio
 import random
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -48,11 +49,14 @@ def _target(options: argparse.Namespace, folder: Path) -> Target:
 def judge(plan: Plan, target: Target) -> bool:
     """Run the ordeal and print what came of it. Returns whether it was passed."""
     print(f"seed={plan.seed} duration_s={plan.duration_s:g} folder={plan.folder}", flush=True)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started does not outlive this
     try:
         verdict = asyncio.run(Ordeal(plan, target, say=_say).run())
-    except OrdealFailed as error:
-        print(error, file=sys.stderr)
+    except (OrdealFailed, KeyboardInterrupt) as error:
+        print(str(error) or "ended before there was a verdict", file=sys.stderr)
         return False
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print(verdict)
     for line in verdict.missing:
         print(f"lost: {line}", file=sys.stderr)
