@@ -4,10 +4,6 @@ Threads: the event loop (shipping, status), the reader, and one that syncs the s
 of them are taken down and started again from what is on disk, as soon as it can be read and written: a state folder that cannot
 be used refuses a start, and never ends an agent that runs. The same happens, in order, for another configuration
 (`agent.reload`).
-
-The end: on SIGTERM the files are watched until nothing was added for ``shutdown_quiet_s``, since an app that ends beside the
-agent still writes its last lines; then acks are waited for. Both end in time (`last_look_s`), and the process with them,
-whatever hangs.
 """
 
 from __future__ import annotations
@@ -17,7 +13,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import signal
 import socket
 import threading
 import time
@@ -31,6 +26,7 @@ import msgspec
 from agent import crash, monitor, status
 from agent import scope as scopes
 from agent.config import Config, runs_in_flight
+from agent.ending import Stop, end
 from agent.errors import AgentError, StateAway, StateRefused, StorageFailed
 from agent.heartbeat import Heartbeats
 from agent.holding import Held
@@ -49,12 +45,6 @@ STEADY_S = 60.0
 """An agent that ran for so long and fails has not been failing all the time."""
 LONGEST_WAIT_S = 10.0
 """Until a disk that failed is tried again."""
-GOODBYE_S = 1.0
-"""How long a stop may take for the last heartbeat's sake."""
-ACKS_S = 5.0
-"""How much of the time for an end is kept for acks; of a short time its half."""
-OVERTIME_S = 0.7
-"""Beyond `shutdown_timeout_s` for what is between the last ack and the end: a sync, threads, the last words."""
 
 
 async def run(settings: Settings, *, final_status: Path | None = None, watched: Path | None = None) -> int:
@@ -105,40 +95,6 @@ async def run(settings: Settings, *, final_status: Path | None = None, watched: 
         watching.cancel()
     stop.done()
     return 0
-
-
-class Stop:
-    """What the signals ask for."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, reload: Callable[[], None]) -> None:
-        self.asked = asyncio.Event()
-        self.at_once = asyncio.Event()
-        """Asked for twice: whoever did so has no patience for acks."""
-        self._limit: threading.Timer | None = None
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signal)
-        loop.add_signal_handler(signal.SIGHUP, reload)
-
-    def _signal(self) -> None:
-        if self.asked.is_set():
-            self.at_once.set()
-        self.asked.set()
-
-    def out_within(self, seconds: float) -> None:
-        """The process ends then, whatever hangs: a kill is safe at any time, and whoever asked for the end counts on it."""
-        self._limit = threading.Timer(seconds, _out)
-        self._limit.daemon = True
-        self._limit.start()
-
-    def done(self) -> None:
-        """It ended by itself."""
-        if self._limit is not None:
-            self._limit.cancel()
-
-
-def _out() -> None:
-    log.warning("the end takes longer than it may: ending now; the next start goes on from what is on disk")
-    os._exit(0)
 
 
 class _Said:
@@ -261,7 +217,7 @@ async def _follow(
     try:
         await asyncio.wait([failed, stopping, changing, shipping], return_when=asyncio.FIRST_COMPLETED)
         if stopping.done() and not failed.done() and not shipping.done():
-            await _end(config, reader, threads[0], shipper, (failed, shipping), stop)
+            await end(config, reader, threads[0], shipper, (failed, shipping), stop)
     finally:
         reader.stop(within_s=0.0)
         syncing.set()
@@ -272,43 +228,6 @@ async def _follow(
         for thread in threads:
             await asyncio.to_thread(thread.join)
     _raise_first(failed, shipping)
-
-
-async def _end(
-    config: Config,
-    reader: Reader,
-    reading: threading.Thread,
-    shipper: Shipper,
-    troubles: tuple[asyncio.Future[Any], asyncio.Future[Any]],
-    stop: Stop,
-) -> None:
-    """Read to the end, also what apps that end now still write, and wait for the acks. See `last_look_s`."""
-    failed, shipping = troubles
-    timeout_s = config.shutdown_timeout_s
-    log.info("stopping: reading to the end, then waiting for acks, at most %g s", timeout_s)
-    stop.out_within(timeout_s + OVERTIME_S)
-    deadline_s = time.monotonic() + timeout_s
-    hurry: asyncio.Future[Any] = asyncio.ensure_future(stop.at_once.wait())
-    try:
-        reader.stop(within_s=last_look_s(timeout_s), quiet_s=config.shutdown_quiet_s, parting=config.shutdown_partial)
-        read: asyncio.Future[Any] = asyncio.ensure_future(asyncio.to_thread(reading.join))
-        await asyncio.wait([failed, hurry, read], return_when=asyncio.FIRST_COMPLETED)
-        if hurry.done():
-            reader.stop(within_s=0.0)
-        await read
-        drained: asyncio.Future[Any] = asyncio.ensure_future(shipper.drained())
-        left_s = max(0.0, deadline_s - time.monotonic())
-        await asyncio.wait([failed, shipping, drained, hurry], timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-        if drained.done() and shipper.heartbeats is not None and not shipping.done():
-            await shipper.heartbeats.goodbye(max(0.0, min(GOODBYE_S, deadline_s - time.monotonic())))
-        drained.cancel()
-    finally:
-        hurry.cancel()
-
-
-def last_look_s(timeout_s: float) -> float:
-    """How long after SIGTERM the files are still read: what acks need is left of the time that an end may take."""
-    return timeout_s - min(ACKS_S, timeout_s / 2)
 
 
 def _raise_first(failed: asyncio.Future[Any], shipping: asyncio.Future[Any]) -> None:

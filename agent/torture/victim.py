@@ -13,6 +13,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
+
 from agent import crash, status
 from agent.torture.rigged import Controls
 from agent.torture.room import Room
@@ -106,7 +108,7 @@ class Victim:
 
     async def status(self) -> dict[str, Any]:
         """What it says of itself; empty while it does not answer."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, msgspec.DecodeError):  # it may have died in the middle of its answer
             return await asyncio.to_thread(status.ask, self.state) or {}
         return {}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent import crash
-from agent.service import last_look_s
+from agent.ending import last_look_s
 from tests.support.agent import REPOSITORY, AgentProcess, App, arrived, exactly_once
 from tests.support.sink import SinkProcess
 from tests.support.wait import until
