@@ -10,8 +10,10 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -204,6 +206,37 @@ def test_what_the_agent_has_not_read_or_sent_is_pending_and_not_missing(
     agent.start()
     until(lambda: totals(found(agent)) == {"lines": 1019, "stored": 1019}, "the agent sends the rest", told=agent.log)
     assert store.ask(f"SELECT count(), uniqExact(message) FROM events FINAL WHERE tenant_id = '{tenant}'") == [(1019, 1019)]
+
+
+def test_a_file_that_grows_and_rotates_meanwhile_has_nothing_missing_and_nothing_extra(
+    agent: AgentProcess, tmp_path: Path
+) -> None:
+    log = tmp_path / "logs" / "a.log"
+    log.touch()
+    ended = threading.Event()
+
+    def write() -> None:
+        for number in count(0, 20):
+            with log.open("ab", buffering=0) as file:
+                file.write(b"".join(b"line %d of the app\n" % line for line in range(number, number + 20)))
+            if number % 2000 == 1980:
+                log.rename(log.with_name(f"a.log.{number}"))
+            if ended.wait(0.02):
+                return
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        agent.start()
+        until(lambda: agent.status()["counts"].get("acked_events", 0) > 1000, "it ships", told=agent.log)
+        answers = [found(agent)["totals"] for _ in range(3)]
+    finally:
+        ended.set()
+        writing.join()
+    assert [(said["missing"], said["extra"], said["changed"]) for said in answers] == [(0, 0, 0)] * 3
+    until(lambda: not found(agent)["totals"]["pending"], "all is shipped", told=agent.log)
+    said = totals(found(agent, code=0))
+    assert said == {"lines": said["lines"], "stored": said["lines"]}
 
 
 def test_what_was_deleted_is_too_old_or_is_no_longer_in_the_file_is_told_apart(
