@@ -44,11 +44,10 @@ from collector.store import Store
 log = logging.getLogger(__name__)
 
 REST = 4.0
-CALLERS_REST = 1.2
+CALLERS_REST = 1.5
 """From the start of one commit to that of the next, in times of what it took, while less than `REST_BYTES` wait: a
 commit of five lines costs 20 to 50 ms of CPU, and these should not add up to a core. The second where callers of the API
-wait for their answers, whom a slow commit makes wait long enough (an agent has others under way meanwhile); it leaves
-the other lane a moment to begin. Not beyond `MAX_REST_S`."""
+wait for their answers; an agent has others under way meanwhile. Not beyond `MAX_REST_S`."""
 REST_BYTES = 256 << 10
 MAX_REST_S = 0.5
 GIVE_WAY_S = 0.25
