@@ -508,8 +508,13 @@ class Catalog:
         return self._search.goes_on
 
     def told(self) -> None:
-        """The losses found so far are in the spool."""
+        """The losses found so far are in the spool, but for those that `cut` has not given away yet."""
         self._search.told()
+        ends, waiting = self._contents.untold_ends, {lost.state.origin for lost in self._cut}
+        for origin in ends.keys() - waiting:
+            stamp, state = ends.pop(origin), self.states.get(origin)
+            if state is not None:
+                state.size, state.packed = state.offset, stamp
 
     def finish(self, tail: Tail, now_s: float, now_ns: int) -> None:
         """A rotated or deleted file was read to its end, and its bytes are synced."""

@@ -94,11 +94,6 @@ class Search:
         for origin in contents.untold & contents.states.keys():
             contents.states[origin].finished = True
         contents.untold.clear()
-        for origin, stamp in contents.untold_ends.items():
-            if origin in contents.states:
-                state = contents.states[origin]
-                state.size, state.packed = state.offset, stamp
-        contents.untold_ends.clear()
 
     def _sibling(self, state: FileState, now_s: float) -> Tail | None:
         """The rotated file that holds this content, by inode or by its marks. Raises OSError when none is found, and one

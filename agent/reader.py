@@ -262,7 +262,7 @@ class Reader:
         for tail in self.catalog.update(self._young(list(discover.find(self._globs)), now_s), now_s):
             self._due[tail.inode] = tail
         if cut := self.catalog.cut():
-            self.recorder.lose(cut, self.catalog.told)
+            self._lose(cut)
         if moved:
             self._due.update(self.catalog.tails)
         if self._starts.pending and not self._begin_late():
@@ -295,10 +295,14 @@ class Reader:
                 lost.append(item)
             else:
                 self._due[item.inode] = item
+        self._lose(lost)
+
+    def _lose(self, lost: list[Lost]) -> None:
+        """Tell of losses. What damage has cost is told once: that it was has to be on disk."""
         ends = not self.catalog.ends_told
         self.recorder.lose(lost, self.catalog.told)
         if ends and self.catalog.ends_told:
-            self._spool.note_files()  # the damage was told: once is enough
+            self._spool.note_files()
             self.catalog.ends_to_note = False
 
     def _young(self, found: list[Found], now_s: float) -> list[Found]:
@@ -429,14 +433,15 @@ class Reader:
         self.recorder.tell()
 
     def _pull_all(self) -> bool:
-        """A block of each file that is due; of the compressed ones only the first: side by side they would expand one another's
-        bytes again and again."""
+        """A block of each file that is due; of the compressed ones only of the first that has any: taken in turns they would
+        have to be expanded again and again."""
         progress = expanded = False
         for tail in list(self._due.values()):
             if tail.packed and expanded:
                 continue
-            expanded |= tail.packed
-            progress |= self._pull_safely(tail, final=False)
+            made = self._pull_safely(tail, final=False)
+            expanded |= tail.packed and made
+            progress |= made
         return progress
 
     def _pull_safely(self, tail: Tail, *, final: bool) -> bool:
