@@ -148,7 +148,8 @@ class Catalog:
 
     def _recognise_inode(self, tail: Tail, states: list[FileState]) -> None:
         """Step 1 for a file that was not seen since the start: is its inode a known one? The newest claim counts."""
-        if not self._opens(tail):
+        tail.unrecognised = not self._opens(tail)
+        if tail.unrecognised:
             return
         newest_first = states[::-1]
         for state in sorted(newest_first, key=lambda state: state.device != tail.inode[0]):
@@ -277,6 +278,10 @@ class Catalog:
     def identify(self, tail: Tail, now_s: float, *, final: bool = False) -> None:
         """Step 2: give a tail without content its state, if it can be told. ``final``: its first line will not go on.
         Raises OSError."""
+        if tail.unrecognised:  # it could not be opened when step 1 was its turn
+            self._recognise_inode(tail, [state for state in self.states.values() if state.inode == tail.inode[1]])
+            if tail.unrecognised or tail.state is not None:
+                return
         size = tail.look()
         data_at, text = tail.text_at_front()
         head = identity.head_of(text)

@@ -109,6 +109,8 @@ class Tail:
         self.left_s = now_s
         """When it was seen to have another name, or none: its app may write to it for a while yet."""
         self.error = ""
+        self.unrecognised = False
+        """It could not be opened when it was to be known by its inode."""
         self.unchecked = False
         """It holds its content by what it looks like from outside; its marks have not been compared yet."""
         self.is_copy = False
