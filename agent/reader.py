@@ -447,7 +447,10 @@ class Reader:
     def _pull_safely(self, tail: Tail, *, final: bool) -> bool:
         self.catalog.slots.grant(SLICE_S)
         try:
+            known = tail.state is not None
             progress = self._pull(tail, final=final)
+            if known:
+                tail.error = ""  # what could not be read for a while can be now
         except NotYet:
             return True
         except Unfinished:

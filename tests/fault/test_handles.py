@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from agent import wire
 from agent.codec import decompress
 from agent.errors import StorageFailed
 from agent.holding import Held
+from agent.tail import Tail
 from tests.support.agent import App
 from tests.support.disk import FakeDisk
 from tests.support.reading import Reading, shipped, spooled
@@ -102,3 +105,25 @@ def test_what_has_lost_its_name_unnoticed_is_not_closed_for_others(tmp_path: Pat
         handles._limit = 8
         reading.has_read(20)
     assert set(spooled(tmp_path / "spool")) == set(app.lines)
+
+
+def test_trouble_with_a_file_is_not_told_any_more_when_it_is_over(
+    tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, broken, look = App(logs / "app.log"), [False], Tail.look
+
+    def looked(tail: Tail) -> int:
+        if broken[0]:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return look(tail)
+
+    monkeypatch.setattr(Tail, "look", looked)
+    with Reading(tmp_path / "spool", logs) as reading:
+        reading.has_read(len(app.write(3)))
+        (tail,) = reading.reader.catalog.tails.values()
+        broken[0] = True
+        app.write(1)
+        until(lambda: tail.error, "the trouble is told")
+        broken[0] = False
+        reading.has_read(len(app.lines))
+        until(lambda: not tail.error, "it is over")
