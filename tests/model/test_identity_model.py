@@ -1,7 +1,7 @@
 """Files, reader and spool against a model that knows which bytes are which: random histories, deaths and power cuts.
 
-Apps write, rotate, copy, cut, rewrite and delete real files; a real reader with its catalog and spool looks at them now and
-then, ships, and dies at any named point. Its clock is stepped. Whatever happened before, once it has had time:
+Apps write, rotate, copy, cut, rewrite and delete real files; a real reader with its catalog and spool looks at them
+now and then, ships, and dies at any named point. Its clock is stepped. Whatever happened before, once it has had time:
 
 - every line whose file, or a renamed or copied successor of it, is still there is in the store; so is every line that was in
   a synced spool, whatever became of its file;
@@ -430,6 +430,7 @@ class World(RuleBasedStateMachine):
     @rule()
     @precondition(lambda self: self.lives.up)
     def a_sync_fails(self) -> None:
+        self.first_seconds_may_go()
         self.lives.disk.failing_syncs = 1
         self.lives.sync()
         self.lives.disk.failing_syncs = 0
@@ -471,10 +472,19 @@ class World(RuleBasedStateMachine):
 
     @rule(kept=FRACTION, sources=FRACTION, zeros=st.booleans())
     def power_cut(self, kept: float, sources: float, zeros: bool) -> None:
+        self.first_seconds_may_go()
         self.lives.power_cut(kept, zeros=zeros)
         self.forgets()
         for file in list(self.files.values()):
             self.cut(file, max(file.synced, round(sources * len(file.data))))
+
+    def first_seconds_may_go(self) -> None:
+        """Exempt: what was shipped of the first of several files that begin alike, and is not synced yet: with it goes whose
+        name is whose."""
+        texts = {text for _, text in self.lives.appended}
+        for file in (*self.files.values(), *self.gone):
+            if texts & {line.text for line in file.lines}:
+                self.vague.update(line.text for line in file.lines if line.offset < BODY_AT and not is_unique(file.head))
 
     @rule()
     def state_is_lost(self) -> None:
