@@ -25,7 +25,7 @@ def in_pod(scope: str) -> tuple[str, ...]:
     return ("env", "KUBERNETES_SERVICE_HOST=10.0.0.1", f"PULSESTREAM_SCOPE={scope}")
 
 
-def test_three_replicas_one_name(tmp_path: Path, sink: SinkProcess) -> None:
+def test_three_replicas_one_name(tmp_path: Path, sink: SinkProcess, request: pytest.FixtureRequest) -> None:
     """One configuration, one banner, times that agree to the second: the simpler rule lost 402 of 603 lines."""
     replicas = []
     for number in range(3):
@@ -34,6 +34,7 @@ def test_three_replicas_one_name(tmp_path: Path, sink: SinkProcess) -> None:
         app.append("starting up\n" + "".join(f"2026-11-25T12:00:{n // 10:02d}Z request {n} done\n" for n in range(LINES - 1)))
         agent = AgentProcess(tmp_path / f"agent-{number}", url=sink.url, include=[logs / "*.log"], name="shop", scope="")
         replicas.append(agent)
+        request.addfinalizer(agent.kill)
         agent.start(*in_pod(f"uid-of-pod-{number}"))
     for agent in replicas:
         agent.settle()

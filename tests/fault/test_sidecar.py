@@ -156,7 +156,10 @@ def test_whatever_hangs_the_process_ends_in_time(agent: AgentProcess) -> None:
         process = subprocess.Popen([sys.executable, "-c", HANGS, str(agent.config)], cwd=REPOSITORY, stderr=log)
     until(agent.status, "it answers", told=agent.config.with_name("log").read_text)
     process.terminate()
-    assert process.wait(40) == 0
+    try:
+        assert process.wait(40) == 0
+    finally:
+        process.kill()
     assert "the end takes longer than it may" in agent.config.with_name("log").read_text()
 
 
@@ -195,12 +198,15 @@ def read_only_root(pod: Path, *, state: str) -> tuple[str, ...]:
     return ("unshare", "--mount", "sh", "-c", script, "sh", *NOBODY)
 
 
-def test_as_another_user_on_a_read_only_root_it_needs_nothing_but_its_state(pod: Path, sink: SinkProcess) -> None:
+def test_as_another_user_on_a_read_only_root_it_needs_nothing_but_its_state(
+    pod: Path, sink: SinkProcess, request: pytest.FixtureRequest
+) -> None:
     app = App(pod / "logs" / "app.log")
     agent = AgentProcess(pod / "config", url=sink.url, include=[app.path], state_dir=str(pod / "state"))
     agent.config.chmod(0o644)
     agent.state = pod / "state"
     app.write(3)
+    request.addfinalizer(agent.kill)
     _launched(agent, *read_only_root(pod, state="rw"))
     exactly_once(arrived(sink, app.lines, told=agent), app.lines)
     assert agent.stop() == 0
