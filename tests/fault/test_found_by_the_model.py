@@ -12,6 +12,7 @@ import pytest
 from agent.identity import BODY_AT
 from tests.support.agent import App
 from tests.support.lives import Lives, clock_of_the_agent, death, small_blocks
+from tests.support.spooled import segments
 
 
 @pytest.fixture
@@ -109,3 +110,23 @@ def dies_behind_one_block(lives: Lives) -> int:
     (read,) = (state.offset for state in lives.reader.catalog.states.values() if state.offset)
     lives.end()
     return read
+
+
+def test_what_only_a_tag_tells_apart_is_synced_before_it_can_be_shipped(lives: Lives, logs: Path) -> None:
+    for name in ("a", "b"):
+        App(logs / f"{name}.log", "equal").write(3)
+    lives.turns()
+    lives.turn(12.0)
+    assert len(lives.reader.catalog.states) == 2  # type: ignore[union-attr]
+    assert lives.spool.unsynced_bytes == 0
+
+
+def test_what_a_killed_agent_left_in_the_page_cache_is_synced_by_the_next_start(lives: Lives, logs: Path) -> None:
+    App(logs / "app.log").write(3)
+    lives.turns()
+    lives.end()
+    lives.start()
+    lives.end()
+    assert [lives.disk.synced[path.stat().st_ino] for path in segments(lives.folder)] == [
+        path.stat().st_size for path in segments(lives.folder)
+    ]
