@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from pathlib import Path
@@ -10,7 +11,8 @@ from tests.support.agent import AgentProcess, App, arrived, exactly_once
 from tests.support.sink import SinkProcess
 from tests.support.wait import until
 
-KILLS = 10
+KILLS = int(os.environ.get("KILLS", "10"))
+"""``KILLS=1800`` is about an hour of them."""
 FILES, HANDLES = 150, 64
 ROTATED_AT_BYTES = 30_000
 
@@ -29,7 +31,7 @@ def test_emfile(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
     assert sink.seen().losses == []
 
 
-def test_killed_in_a_loop_while_the_app_writes_and_rotates(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+def test_killed_every_two_seconds_for_an_hour(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
     agent.configure(sources=[{"name": "app", "include": [f"{logs}/app.log*"]}])
     chance = random.Random(20260102)
     app = App(logs / "app.log")
