@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+OK, FAILED, USAGE = 0, 1, 2
+"""How a command ends: fine, something is wrong and was said, the command line or the configuration is wrong."""
+
 
 class AgentError(Exception):
     """Something a person has to know about; its text is for them."""

@@ -26,7 +26,7 @@ from agent import discover, naming, scope
 from agent.asking import PATIENCE_S, Asker
 from agent.comparing import Comparison, Report
 from agent.config import Config
-from agent.errors import ConfigError
+from agent.errors import FAILED, OK, ConfigError
 from agent.expand import PACKED
 from agent.identity import FileState
 from agent.repair import Repairer, Sent
@@ -35,7 +35,6 @@ from agent.tail import inode_at
 from agent.transport import Transport
 from agent.unsent import Unsent
 
-OK, FAILED = 0, 1
 SHOWN_IDS = 10
 
 
