@@ -265,6 +265,7 @@ class Reader:
             self._lose(cut)
         if moved:
             self._due.update(self.catalog.tails)
+            self._walk_wanted = True  # a folder that came between the two steps above is in no notice
         if self._starts.pending and not self._begin_late():
             return
         for tail in list(self.catalog.tails.values()):

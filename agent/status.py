@@ -172,10 +172,11 @@ async def _listen(state: Path, serve: Callable[[asyncio.StreamReader, asyncio.St
 
 def ask(state: Path) -> dict[str, Any] | None:
     """What the agent that runs on a state folder says; None when none runs. Raises OSError, msgspec.DecodeError."""
-    with socket.socket(socket.AF_UNIX) as connection, _short(state) as folder:
+    with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_CONNECT_TIMEOUT_S)
         try:
-            connection.connect(f"{folder}/{SOCKET}")
+            with _short(state) as folder:
+                connection.connect(f"{folder}/{SOCKET}")
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         chunks = []
@@ -187,10 +188,9 @@ def ask(state: Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def _short(folder: Path) -> Iterator[str]:
-    """A short name for a folder: a socket's path has at most 107 bytes, a state folder may have a longer one."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY) if folder.exists() else -1
+    """A short name for a folder: a socket's path has at most 107 bytes, a state folder may be longer. Raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield f"/proc/self/fd/{fd}" if fd >= 0 else str(folder)
+        yield f"/proc/self/fd/{fd}"
     finally:
-        if fd >= 0:
-            os.close(fd)
+        os.close(fd)

@@ -81,7 +81,7 @@ def restarted_without_a_gap(folder: Path, logs: Path, app: App) -> None:
 @pytest.mark.parametrize("which", [0, 1, -1], ids=["first", "middle", "last"])
 def test_a_damaged_record_whose_source_is_gone_is_a_loss_of_its_bytes_and_no_more(folder: Path, logs: Path, which: int) -> None:
     app = read_in_portions(folder, logs)
-    path = segments(folder)[which]
+    path = [path for path in segments(folder) if len(data_records(path)) > 1][which]  # what is behind it says how far it went
     record = data_records(path)[0]
     overwrite(path, record.start, bytes(record.end - record.start))
     app.path.unlink()

@@ -229,6 +229,7 @@ def test_fifty_gigabytes_of_live_logs_at_restart(agent: AgentProcess, sink: Sink
     agent.configure(start="end")
     read = []
     agent.start()
+    until(lambda: "are skipped" in agent.log(), "it has begun at the ends", told=agent.log)
     for _ in range(2):
         wanted = [line for app in apps for line in app.write(1)]
         arrived(sink, wanted, told=agent)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from agent import status
 from tests.support.agent import REPOSITORY, AgentProcess, App, arrived
 from tests.support.sink import SinkProcess
 from tests.support.wait import DEADLINE_S, until
@@ -98,3 +99,7 @@ def test_status_names_what_was_lost_by_file_and_reason(agent: AgentProcess, sink
     until(lambda: agent.status()["lost_bytes"], "it is lost", told=agent.log)
     assert agent.status()["losses"] == [{"path": str(app.path), "reason": "cut_before_read", "bytes": 14, "times": 1}]
     assert f"! lost: 14 bytes of {app.path} (cut_before_read, 1 times)" in agent.command("status").stdout
+
+
+def test_a_state_folder_that_is_not_there_yet_has_no_agent_however_long_its_name(tmp_path: Path) -> None:
+    assert status.ask(tmp_path / ("a-long-name-" * 15) / "state") is None

@@ -9,7 +9,8 @@ benchmarks). Control, all on the same port, in JSON:
   "name": how many records it names, "cut": half the answer, then the connection ends, "hang": no answer, "store": take the run
   in all the same, "refuse": outcome reason for all records of data}``. A run whose answer has no ``status`` or 200 is taken in.
 - ``POST /rules``: the same with ``"contains"``: the answer for every run in which that text occurs (empty: any run), for as
-  long as the rule stands; with ``"partial"`` every run that holds a line without its end. A script's answer comes first.
+  long as the rule stands (it refuses the records in which the text occurs, no others); with ``"partial"`` every run that holds
+  a line without its end. A script's answer comes first.
   ``"heartbeats"``: the status for those, which no other rule or script is for.
 - ``GET /seen``: counts, ``texts`` (text of an event -> its IDs), ``deliveries`` (ID -> how often), ``losses``, ``heartbeats``,
   ``faults`` (what was wrong with a run, by the wire contract).
@@ -41,6 +42,10 @@ TENANT = "tenant-of-the-sink"
 MONTH_LIMIT = 10_000
 REPOSITORY = Path(__file__).resolve().parents[2]
 _START_DEADLINE_S = 30.0
+
+
+def holds(record: wire.Record, text: bytes) -> bool:
+    return not text or text in decompress(record.payload, record.header.raw_bytes)
 
 
 class Sink:
@@ -79,7 +84,8 @@ class Sink:
             await asyncio.Event().wait()
         if step.get("status", 200) != 200 and not step.get("store"):
             return self.scripted(step, b"")
-        outcomes = tuple(self.take(record, step.get("refuse", "")) for record in records)
+        refused = step.get("contains", "").encode()
+        outcomes = tuple(self.take(record, step.get("refuse", "") if holds(record, refused) else "") for record in records)
         named = outcomes[: step.get("name", len(outcomes))]
         answer = msgspec.json.encode(wire.Answer(step.get("tenant", TENANT), named, step.get("retention_days", 0)))
         if step.get("cut"):
@@ -120,7 +126,7 @@ class Sink:
                     return rule
                 continue
             text = rule["contains"].encode()
-            if not text or any(text in decompress(record.payload, record.header.raw_bytes) for record in records):
+            if any(holds(record, text) for record in records):
                 return rule
         return {}
 
