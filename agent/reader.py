@@ -257,7 +257,7 @@ class Reader:
 
     def _walk(self, now_s: float) -> None:
         """Look at every file that matches, and settle which content is where."""
-        began_s, self._walk_wanted = time.thread_time(), False
+        began_s, known, self._walk_wanted = time.thread_time(), len(self.catalog.tails), False
         moved = self._watcher.watch(discover.folders(self._globs) | self._real_folders())
         for tail in self.catalog.update(self._young(list(discover.find(self._globs)), now_s), now_s):
             self._due[tail.inode] = tail
@@ -282,10 +282,18 @@ class Reader:
         if done_s >= self._next_walk_s:
             self._seen_packed.clear()
         cost_s = time.thread_time() - began_s
-        rest_s = IDLE_COST_FACTOR * cost_s if cost_s >= DEAR_WALK_S else 0.0
+        rest_s = IDLE_COST_FACTOR * cost_s if cost_s >= DEAR_WALK_S and not self._is_waited_for(known) else 0.0
         self._next_walk_s = done_s + max(self._config.rescan_interval_s, rest_s)
         if self._watcher.blind:
             self._next_walk_s = max(done_s + self._config.flush_interval_s, self._walk_after_s)
+
+    def _is_waited_for(self, known: int) -> bool:
+        """Whether the next walk has more to do than to look whether anything came: files to settle, to finish or to look for,
+        losses to tell. Then this one may also have cost what no other will. ``known``: files before this walk."""
+        tails = self.catalog.tails.values()
+        if self.recorder.losses or self.catalog.is_waiting or len(tails) != known:
+            return True
+        return any(tail.state is None or not tail.listed for tail in tails)
 
     def _settle(self, now_s: float) -> None:
         """Where contents are that have lost their files, and what is lost."""

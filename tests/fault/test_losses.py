@@ -110,13 +110,22 @@ def test_a_loss_that_the_next_head_knows_of_is_not_told_again(folder: Path, logs
     assert len(losses_in(folder)) == 1
 
 
-def test_a_loss_on_a_full_disk_is_told_when_there_is_room(folder: Path, logs: Path) -> None:
+@pytest.mark.parametrize("walks", ["cheap", "dear"])
+def test_a_loss_on_a_full_disk_is_told_when_there_is_room(
+    folder: Path, logs: Path, walks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where walks are so dear that the next one, of idle files, would be due in days."""
+    if walks == "dear":
+        monkeypatch.setattr(reader, "DEAR_WALK_S", 0.0)
+        monkeypatch.setattr(reader, "IDLE_COST_FACTOR", 1e9)
     lose_14_bytes(folder, logs)
     disk = FakeDisk()
     disk.room_bytes = 0
     with Reading(folder, logs, disk) as reading:
         until(lambda: reading.error or reading.counts("lost_bytes"), "the loss is found")
         assert reading.error is None
+        refused = disk.refused
+        until(lambda: disk.refused > refused + 3, "telling is tried again and again")
         disk.room_bytes = None
         until(lambda: losses_in(folder), "the loss is told")
         assert reading.error is None

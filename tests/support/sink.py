@@ -126,7 +126,7 @@ class Sink:
                     return rule
                 continue
             text = rule["contains"].encode()
-            if any(holds(record, text) for record in records):
+            if not text or any(holds(record, text) for record in records):
                 return rule
         return {}
 
