@@ -95,6 +95,8 @@ class Alive(msgspec.Struct, frozen=True):
 class Ready(msgspec.Struct, frozen=True):
     status: str
     reason: str = ""
+    warning: str = ""
+    """What an operator has to see to although requests are served."""
 
 
 def _event_body() -> Any:

@@ -41,6 +41,7 @@ from collector import (
 )
 from collector.agents import Agents
 from collector.auth import AdminGate, Keyring
+from collector.breakage import Breakage
 from collector.caretaker import Caretaker
 from collector.config import Config
 from collector.errors import HTTP_CODES, Body, ConfigError, Reply, StoreAway, StoreError, answer_of
@@ -54,6 +55,7 @@ from collector.outcomes_log import OutcomesLog
 from collector.parts import (
     ADMIN_GATE,
     AGENTS,
+    BREAKAGE,
     CONFIG,
     INTAKE,
     KEY_USES,
@@ -111,7 +113,7 @@ def build(config: Config, peers: Peers = ALONE) -> web.Application:
         tenant_share=config.writer.tenant_share,
         retry_after_s=config.writer.retry_after_s,
     )
-    app.cleanup_ctx.extend((_threads, _store, _schema, _tenants, _quota, _reports, _writer))
+    app.cleanup_ctx.extend((_threads, _store, _breakage, _schema, _tenants, _quota, _reports, _writer))
     app.on_response_prepare.append(caller.say_budget)
     app.router.add_routes(
         [
@@ -152,6 +154,13 @@ async def _store(app: web.Application) -> AsyncIterator[None]:
     app[KEYRING] = Keyring(partial(tenants.find_key, store), app[METRICS], used=app[KEY_USES].note)
     yield
     await store.close()
+
+
+async def _breakage(app: web.Application) -> AsyncIterator[None]:
+    breakage = app[BREAKAGE] = Breakage(app[STORE], app[METRICS])
+    breakage.start()
+    yield
+    await breakage.stop()
 
 
 async def _schema(app: web.Application) -> AsyncIterator[None]:

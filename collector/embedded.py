@@ -29,6 +29,8 @@ from collector.errors import ConfigError, StoreLocked
 
 WRITERS = 2
 LOCK_FILE = "pulsestream.lock"
+OPEN_FILE = "pulsestream.open"
+"""There while the store is open: found at a start, the one before did not end well."""
 
 ENGINE_OPTIONS = {
     # The defaults are those of a server that has its machine to itself: caches of 5 GiB each, nine tenths of the memory.
@@ -48,6 +50,7 @@ class Embedded:
         self._database = database
         self._readers = readers
         self._lock_fd = -1
+        self.unclean = True
         self._writing = _Handles(self._connect, WRITERS, "store-write")
         self._reading = _Handles(self._connect, readers, "store-read")
 
@@ -56,7 +59,9 @@ class Embedded:
         _need_engine()
         self._lock_fd = _lock(self._folder)
         try:
+            unclean = _marked(self._folder / OPEN_FILE)
             await self._writing.run(lambda client: client.query("SELECT 1"))
+            self.unclean = unclean
         except BaseException:
             await self.close()
             raise
@@ -111,6 +116,8 @@ class Embedded:
         self._reading.close()
         self._writing.close()
         if self._lock_fd >= 0:
+            if not self.unclean:  # else nobody has looked for damage yet
+                (self._folder / OPEN_FILE).unlink(missing_ok=True)
             os.close(self._lock_fd)
             self._lock_fd = -1
 
@@ -163,6 +170,17 @@ def _need_engine() -> None:
             f"store.url: the embedded engine is not installed ({error}); install pulsestream[embedded], or name a "
             "server with http://host:8123"
         ) from None
+
+
+def _marked(path: Path) -> bool:
+    """Mark the folder as open. Returns whether it was so."""
+    was = path.exists()
+    with path.open("w") as file:
+        os.fsync(file.fileno())
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    os.fsync(folder)
+    os.close(folder)
+    return was
 
 
 def _lock(folder: Path) -> int:

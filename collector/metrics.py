@@ -121,6 +121,9 @@ class Metrics:
 
         # Store and search.
         self.store_up = gauge("store_up", "1 when the store answered the last time it was asked.", "livemin")
+        self.parts_set_aside = gauge(
+            "store_parts_set_aside", "Damaged parts of the store that are set aside.", "livemostrecent"
+        )
         self.store_errors = counter("store_errors", "Statements the engine refused, by kind (away, error).", "kind")
         self.queries = counter("queries", "Queries of callers, by endpoint and result.", "endpoint", "result")
         self.query_seconds = histogram("query_duration_seconds", "Queries of callers.", _SECONDS, "endpoint")

@@ -10,7 +10,7 @@ from aiohttp import web
 from agent.release import version
 from collector import caller, metrics
 from collector.errors import StoreError
-from collector.parts import AGENTS, METRICS, PEERS, QUOTA, READINESS, STORE, WRITER
+from collector.parts import AGENTS, BREAKAGE, METRICS, PEERS, QUOTA, READINESS, STORE, WRITER
 from collector.paths import ADMIN, ANYONE, DESCRIPTION_PATH, KEY, OPERATIONS, Operation
 from collector.read_types import ComponentHealth, HealthAnswer
 
@@ -54,6 +54,8 @@ async def get_health(request: web.Request) -> web.Response:
         "writer": ComponentHealth("ok" if app[WRITER].takes else "down"),
         "limits": ComponentHealth("degraded" if "does not answer" in shared else "ok", shared),
     }
+    if warning := app[BREAKAGE].warning:
+        parts["parts"] = ComponentHealth("degraded", warning)
     if not app[PEERS].alone:
         running, count = len(app[PEERS].running()), app[PEERS].count
         parts["workers"] = ComponentHealth("degraded" if running < count else "ok", f"{running} of {count} take requests")
@@ -71,7 +73,8 @@ async def get_readyz(request: web.Request) -> web.Response:
     caller.anyone(request)
     reason = await _not_ready(request)
     if not reason:
-        return _json({"status": "ready"})
+        warning = request.app[BREAKAGE].warning
+        return _json({"status": "ready", "warning": warning} if warning else {"status": "ready"})
     answer = _json({"status": "not ready", "reason": reason}, status=503)
     answer.headers["Retry-After"] = str(RETRY_AFTER_S)
     return answer

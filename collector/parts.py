@@ -12,6 +12,7 @@ from aiohttp import web
 
 from collector.agents import Agents
 from collector.auth import AdminGate, Keyring
+from collector.breakage import Breakage
 from collector.config import Config
 from collector.intake import Intake
 from collector.keys import KeyUses
@@ -41,6 +42,7 @@ PEERS = web.AppKey("peers", Peers)
 METRICS = web.AppKey("metrics", Metrics)
 READINESS = web.AppKey("readiness", Readiness)
 STORE = web.AppKey("store", Store)
+BREAKAGE = web.AppKey("breakage", Breakage)
 WRITER = web.AppKey("writer", Writer)
 KEY_USES = web.AppKey("key_uses", KeyUses)
 KEYRING = web.AppKey("keyring", Keyring)

@@ -30,6 +30,7 @@ INLINE_BYTES = 512 << 10
 class Served:
     def __init__(self, config: StoreConfig) -> None:
         self._config = config
+        self.unclean = False
         self._readers = asyncio.Semaphore(config.readers)
         self._client: AsyncClient | None = None
         self._attempt: asyncio.Task[AsyncClient] | None = None

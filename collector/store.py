@@ -88,6 +88,8 @@ T = TypeVar("T")
 class Home(Protocol):
     """Where the engine is."""
 
+    unclean: bool
+
     async def open(self) -> None: ...
 
     async def settings(self) -> Mapping[str, str]: ...
@@ -127,6 +129,15 @@ class Store:
         """For messages; carries no credentials."""
         self.ready = False
         """The schema is applied; set by `collector.schema.apply`."""
+
+    @property
+    def unclean(self) -> bool:
+        """It was open when its process, or its machine, ended. A server knows that of itself."""
+        return self._home.unclean
+
+    def examined(self) -> None:
+        """What an end like that may have damaged was looked for."""
+        self._home.unclean = False
 
     @classmethod
     async def open(cls, config: StoreConfig) -> Store:
