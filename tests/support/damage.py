@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 
 from agent import wire
@@ -39,8 +41,9 @@ def overwrite(path: Path, start: int, data: bytes) -> None:
 
 
 def losses_in(folder: Path) -> list[wire.Loss]:
-    """The losses that the spool in this folder tells."""
-    spool = open_spool(folder)
-    told = [record for record in shipped(spool) if record.header.kind == wire.LOSS]
-    abandon(spool)
+    """The losses that the spool in this folder tells. Of a copy: opening cuts a torn tail, which may be an append under way."""
+    with tempfile.TemporaryDirectory() as copy:
+        spool = open_spool(Path(shutil.copytree(folder, copy, dirs_exist_ok=True)))
+        told = [record for record in shipped(spool) if record.header.kind == wire.LOSS]
+        abandon(spool)
     return [loss for record in told for loss in wire.decode_losses(decompress(record.payload, record.header.raw_bytes))]
