@@ -9,7 +9,8 @@
 Whose events a damaged part held cannot be told, so they are in no tenant's ledger. `pulsestream-agent verify` finds what is
 missing of the files that are still there, and `repair` sends it.
 
-Known limit: of a served store only what its engine has set aside is named; looking into every part is left to its operator.
+Known limit: of a served store only what its engine has set aside as broken is named, since an operator may detach parts
+there; looking into every part is left to them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from collector.errors import StoreAway, StoreError
+from collector.errors import StoreAway
 from collector.metrics import Metrics
 from collector.store import Store
 
@@ -60,7 +61,7 @@ class Breakage:
                     return
             except StoreAway as error:
                 log.debug("damaged parts are looked for later: %s", error)
-            except StoreError:
+            except Exception:
                 log.exception("looking for damaged parts of the store failed; it is done again at the next start")
                 return
             await asyncio.sleep(LOOK_S)
@@ -83,8 +84,9 @@ class Breakage:
 
     async def _tell(self) -> None:
         found = await self._store.query(
-            "SELECT table, name, toString(path) FROM system.detached_parts WHERE database = {database:String} ORDER BY ALL",
-            {"database": self._store.database},
+            "SELECT table, name, toString(path) FROM system.detached_parts WHERE database = {database:String} "
+            "AND (startsWith(ifNull(reason, ''), 'broken') OR ifNull(reason, '') = '' AND {ours:Bool}) ORDER BY ALL",
+            {"database": self._store.database, "ours": self._store.place.startswith("chdb:")},
         )
         self._metrics.parts_set_aside.set(len(found))
         before, self.warning = self.warning, ""
