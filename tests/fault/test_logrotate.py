@@ -6,6 +6,7 @@ written between its copy and its truncation is in no file, and whether the agent
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -30,30 +31,35 @@ pytestmark = pytest.mark.skipif(
 
 
 class Writer:
-    """An app that never stops. Its log is opened anew some lines after the name leads elsewhere."""
+    """An app that never stops. Its log is opened anew some lines after the name leads elsewhere.
+
+    Between logrotate's rename and its `create` the name leads nowhere: the app goes on with the file that it has. One
+    that made the file itself then would be moved out of logrotate's way, under a name with `.backup`.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines: list[str] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
+        path.touch()
 
     def _run(self) -> None:
+        fd = self._open()
         while not self._stop.is_set():
-            with self.path.open("a") as file:
-                while not self._stop.is_set() and self._leads_to(file.fileno()):
-                    for _ in range(LINES_BEFORE_REOPENING):
-                        line = f"line {len(self.lines):06d} ".ljust(80, ".")
-                        file.write(f"{line}\n")
-                        file.flush()
-                        self.lines.append(line)
-                    self._stop.wait(0.01)
+            for _ in range(LINES_BEFORE_REOPENING):
+                line = f"line {len(self.lines):06d} ".ljust(80, ".")
+                os.write(fd, f"{line}\n".encode())
+                self.lines.append(line)
+            self._stop.wait(0.01)
+            with contextlib.suppress(FileNotFoundError):
+                elsewhere = self._open()
+                os.close(fd)
+                fd = elsewhere
+        os.close(fd)
 
-    def _leads_to(self, fd: int) -> bool:
-        try:
-            return os.stat(self.path).st_ino == os.fstat(fd).st_ino
-        except FileNotFoundError:
-            return False
+    def _open(self) -> int:
+        return os.open(self.path, os.O_WRONLY | os.O_APPEND)
 
     def __enter__(self) -> Writer:
         self._thread.start()
