@@ -14,25 +14,17 @@ from typing import Any
 import msgspec
 
 from agent import config as configs
-from agent import (
-    discover,
-    explain,
-    forecast,
-    labels,
-    letters,
-    naming,
-    overview,
-    probe,
-    scope,
-    shape,
-    status,
-    verify,
-)
+from agent import letters, scope
 from agent.config import Config
 from agent.errors import FAILED, OK
-from agent.identity import FileState
-from agent.spool import Spool
+from agent.files import discover
+from agent.files.identity import FileState
+from agent.shipping import probe
+from agent.spool.spool import Spool
+from agent.status import explain, forecast, overview, status
+from agent.text import labels, shape
 from agent.torture import command as torture
+from agent.verifying import naming, verify
 
 SHOWN_BYTES = 60
 

@@ -14,8 +14,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from agent import settings, tls, wire
+from agent import settings, wire
 from agent.errors import ConfigError
+from agent.shipping import tls
 
 MIB = 1 << 20
 MIN_SEGMENTS = 4
@@ -104,7 +105,7 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fields: Fields = Fields()
     labels: dict[str, str] = {}
     labels_file: str = ""
-    """More of them, ``key="value"`` a line, as Kubernetes' downward API writes them; see `agent.labels`."""
+    """More of them, ``key="value"`` a line, as Kubernetes' downward API writes them; see `agent.text.labels`."""
     encoding: str = "utf-8"
     container: Literal["", "cri", "docker"] = ""
     multiline: Multiline = Multiline()
@@ -314,7 +315,7 @@ def _shape_rules(source: Source) -> Iterator[str]:
 
 
 def _can_be_read(encoding: str) -> bool:
-    """Whether a newline is one byte 10, in any state, or the encoding is one that `agent.shape` knows besides."""
+    """Whether a newline is one byte 10, in any state, or the encoding is one that `agent.text.shape` knows besides."""
     if encoding in ("utf-16", "utf-16-le", "utf-16-be"):
         return True
     try:

@@ -1,8 +1,8 @@
 """The end of the agent's life: what the signals ask for, and how it goes.
 
 On SIGTERM the files are watched until nothing was added for ``shutdown_quiet_s``, since an app that ends beside the agent still
-writes its last lines; what has no end yet is sent as it stands (`agent.recorder`); then acks are waited for. Both end in time
-(`last_look_s`), and the process with them, whatever hangs: what is left is in the spool, or still in the files.
+writes its last lines; what has no end yet is sent as it stands (`agent.reading.recorder`); then acks are waited for. Both end
+in time (`last_look_s`), and the process with them, whatever hangs: what is left is in the spool, or still in the files.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.config import Config
-from agent.reader import Reader
-from agent.ship import Shipper
+from agent.reading.reader import Reader
+from agent.shipping.ship import Shipper
 
 log = logging.getLogger("agent")
 

@@ -17,12 +17,13 @@ from typing import Any
 
 import msgspec
 
-from agent import deadletter, wire
+from agent import wire
 from agent.codec import compress_aside
-from agent.deadletter import Quarantine
-from agent.disk import Disk
-from agent.segment import Position
-from agent.spool import Entry
+from agent.shipping import deadletter
+from agent.shipping.deadletter import Quarantine
+from agent.spool.disk import Disk
+from agent.spool.segment import Position
+from agent.spool.spool import Entry
 
 SHOWN_BYTES = 60
 Letter = dict[str, Any]

@@ -1,4 +1,4 @@
-"""Every metric of the agent, and what makes its health red. Pure: from what `agent.status` says, and a clock reading.
+"""Every metric of the agent, and what makes its health red. Pure: from what `agent.status.status` says, and a clock reading.
 
 The text is Prometheus' exposition format 0.0.4. Labels come from small fixed sets: outcomes and reasons, never paths.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from agent import wire
-from agent.heartbeat import Lags, done
+from agent.shipping.heartbeat import Lags, done
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 STOPPED_S = 60.0
@@ -74,7 +74,7 @@ class Health:
         self._said: Mapping[str, Any] = {}
 
     def look(self, said: Mapping[str, Any], now_s: float) -> None:
-        """Note what `agent.status.snapshot` says."""
+        """Note what `agent.status.status.snapshot` says."""
         self._said = said
         self._lags.look(((file["path"], file["size_bytes"], done(file, said)) for file in said["files"]), now_s)
         if said["sending"] in ("ok", "starting"):

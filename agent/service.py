@@ -23,20 +23,21 @@ from typing import Any
 
 import msgspec
 
-from agent import crash, monitor, status
+from agent import crash
 from agent import scope as scopes
 from agent.config import Config, runs_in_flight
 from agent.ending import Stop, end
 from agent.errors import AgentError, StateAway, StateRefused, StorageFailed
-from agent.heartbeat import Heartbeats
-from agent.holding import Held
+from agent.files.holding import Held
 from agent.ledger import Ledger
 from agent.logs import Fault
-from agent.reader import Reader
+from agent.reading.reader import Reader
 from agent.reload import Settings
-from agent.retry import backoff
-from agent.ship import Shipper
-from agent.spool import Spool
+from agent.shipping.heartbeat import Heartbeats
+from agent.shipping.retry import backoff
+from agent.shipping.ship import Shipper
+from agent.spool.spool import Spool
+from agent.status import monitor, status
 
 log = logging.getLogger("agent")
 

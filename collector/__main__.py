@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from collector import config as configuration
-from collector import log, tenant_command
+from collector import log
 from collector.config import Config
 from collector.errors import CollectorError, ConfigError, Invalid
+from collector.tenants import tenant_command
 
 OK, FAILED, USAGE = 0, 1, 2
 
@@ -117,10 +118,10 @@ def settings(arguments: argparse.Namespace) -> Config:
 def _serve(arguments: argparse.Namespace, config: Config) -> int:
     # The other commands start without aiohttp's server and the engine.
     if config.server.workers > 1:
-        from collector.supervisor import supervise
+        from collector.serving.supervisor import supervise
 
         return asyncio.run(supervise(config))
-    from collector.serve import serve
+    from collector.serving.serve import serve
 
     return asyncio.run(serve(config))
 
@@ -132,14 +133,15 @@ def _demo(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _print_schema(arguments: argparse.Namespace, config: Config) -> int:
-    from collector import schema
+    from collector.store import schema
 
     print("\n\n".join(f"{statement};" for statement in schema.statements(config.store.database)))
     return OK
 
 
 def _apply_schema(arguments: argparse.Namespace, config: Config) -> int:
-    from collector import directory, schema
+    from collector.store import schema
+    from collector.tenants import directory
 
     found = asyncio.run(directory.apply_schema(config))
     print(f"schema {schema.VERSION} is applied" + ("" if found == schema.VERSION else f" (it was {found})"))

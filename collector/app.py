@@ -23,35 +23,18 @@ from secrets import token_hex
 from aiohttp import web
 
 from agent import wire
-from collector import (
-    allowance,
-    buckets,
-    caller,
-    event_by_id,
-    events,
-    ids,
-    ingest,
-    openapi,
-    operations,
-    registration,
-    reports,
-    schema,
-    search,
-    tenants,
-)
-from collector.agents import Agents
-from collector.auth import AdminGate, Keyring
-from collector.breakage import Breakage
-from collector.caretaker import Caretaker
+from collector.api import openapi
 from collector.config import Config
 from collector.errors import HTTP_CODES, Body, ConfigError, Reply, StoreAway, StoreError, answer_of
-from collector.flusher import Flusher
-from collector.front import respond
-from collector.intake import Intake
-from collector.keys import KeyUses
+from collector.ingest import events, ingest
+from collector.ingest.intake import Intake
+from collector.ingest.outcomes_log import OutcomesLog
+from collector.ingest.workbench import Workbench
+from collector.limits import allowance, buckets
+from collector.limits.quota import Quota
+from collector.limits.usage import Usage
 from collector.log import ACCESS, fields
 from collector.metrics import Metrics
-from collector.outcomes_log import OutcomesLog
 from collector.parts import (
     ADMIN_GATE,
     AGENTS,
@@ -77,13 +60,21 @@ from collector.parts import (
     WRITER,
     Readiness,
 )
-from collector.peers import ALONE, Peers
-from collector.quota import Quota
-from collector.store import Store
-from collector.turnstile import Places, Turnstile
-from collector.usage import Usage
-from collector.workbench import Workbench
-from collector.writer import Writer
+from collector.search import event_by_id, ids, reports, search
+from collector.search.agents import Agents
+from collector.search.turnstile import Places, Turnstile
+from collector.serving import operations
+from collector.serving.front import respond
+from collector.serving.peers import ALONE, Peers
+from collector.store import schema
+from collector.store.breakage import Breakage
+from collector.store.store import Store
+from collector.tenants import caller, registration, tenants
+from collector.tenants.auth import AdminGate, Keyring
+from collector.tenants.caretaker import Caretaker
+from collector.tenants.keys import KeyUses
+from collector.writing.flusher import Flusher
+from collector.writing.writer import Writer
 
 log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -121,7 +121,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default_limits: Limits = Limits()
     quota: QuotaConfig = QuotaConfig()
     tenants_file: str = ""
-    """Tenants and hashes of their keys, kept by hand or in Git; see `collector.tenants_file`."""
+    """Tenants and hashes of their keys, kept by hand or in Git; see `collector.tenants.tenants_file`."""
     admin_token: str = ""
     admin_token_file: str = ""
     log: Log = Log()

@@ -28,9 +28,9 @@ import aiohttp
 import msgspec
 import yaml
 
-from agent import status
-from collector.children import Child, ending
+from agent.status import status
 from collector.errors import CollectorError
+from collector.serving.children import Child, ending
 
 HOST = "127.0.0.1"
 PORTS_TRIED = 100
@@ -310,7 +310,7 @@ def choose_logs(wanted: str, var: Path) -> tuple[list[str], Path | None]:
 
 
 def _is_text(path: str) -> bool:
-    from agent.expand import PACKED, UNREADABLE
+    from agent.files.expand import PACKED, UNREADABLE
 
     if path.endswith((*PACKED, *UNREADABLE)) or not os.path.isfile(path):
         return False

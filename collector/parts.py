@@ -10,21 +10,21 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
-from collector.agents import Agents
-from collector.auth import AdminGate, Keyring
-from collector.breakage import Breakage
 from collector.config import Config
-from collector.intake import Intake
-from collector.keys import KeyUses
+from collector.ingest.intake import Intake
+from collector.ingest.outcomes_log import OutcomesLog
+from collector.ingest.workbench import Workbench
+from collector.limits.quota import Quota
+from collector.limits.usage import Usage
 from collector.metrics import Metrics
-from collector.outcomes_log import OutcomesLog
-from collector.peers import Lock, Peers
-from collector.quota import Quota
-from collector.store import Store
-from collector.turnstile import Places, Turnstile
-from collector.usage import Usage
-from collector.workbench import Workbench
-from collector.writer import Writer
+from collector.search.agents import Agents
+from collector.search.turnstile import Places, Turnstile
+from collector.serving.peers import Lock, Peers
+from collector.store.breakage import Breakage
+from collector.store.store import Store
+from collector.tenants.auth import AdminGate, Keyring
+from collector.tenants.keys import KeyUses
+from collector.writing.writer import Writer
 
 
 class Readiness:
@@ -65,4 +65,4 @@ REQUEST_ID = "request_id"
 TENANT_ID = "tenant_id"
 """Names under which a request carries what its log line says."""
 TENANT = "tenant"
-"""Whose request it is (a `collector.tenants.Tenant`), once `collector.caller` knows."""
+"""Whose request it is (a `collector.tenants.tenants.Tenant`), once `collector.tenants.caller` knows."""

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from agent import __main__
-from agent.disk import Disk
+from agent.spool.disk import Disk
 
 CONTROLS = struct.Struct("<d?")
 """By how many seconds the wall clock is wrong; whether the disk of the state is full."""

@@ -15,8 +15,9 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from agent import packing, wire
+from agent import wire
 from agent.codec import decompress
+from agent.text import packing
 from agent.torture.victim import OrdealFailed
 from agent.torture.weather import MAX_BODY_BYTES
 

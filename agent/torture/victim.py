@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from agent import crash, status
+from agent import crash
+from agent.status import status
 from agent.torture.rigged import Controls
 from agent.torture.room import Room
 

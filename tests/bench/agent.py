@@ -20,11 +20,11 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from agent import shape
-from agent.blocks import BLOCK_BYTES, Cut, cut_block
 from agent.codec import compress, compress_aside
 from agent.config import Config, Multiline, Redact, Source, SpoolConfig
-from agent.expand import Expansion, Slots
+from agent.files.expand import Expansion, Slots
+from agent.text import shape
+from agent.text.blocks import BLOCK_BYTES, Cut, cut_block
 from tests.bench import measure
 from tests.bench.accesslog import access_log
 from tests.bench.load import Load

@@ -10,8 +10,8 @@ import os
 import sys
 import time
 
-from agent.blocks import BLOCK_BYTES
 from agent.codec import compress
+from agent.text.blocks import BLOCK_BYTES
 
 
 def main(path: str) -> None:

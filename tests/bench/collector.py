@@ -24,10 +24,10 @@ import aiohttp
 import clickhouse_connect
 
 from agent import wire
-from agent.blocks import BLOCK_BYTES, cut_block
 from agent.codec import compress
 from agent.config import Config, runs_in_flight
-from agent.ship import MAX_RUN_RAW_BYTES
+from agent.shipping.ship import MAX_RUN_RAW_BYTES
+from agent.text.blocks import BLOCK_BYTES, cut_block
 from tests.bench import agent, measure
 from tests.bench.accesslog import access_lines, json_lines
 from tests.bench.load import Load

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from agent import retry
 from agent.ledger import MAX_RETENTION_DAYS
-from agent.spool import Spool
+from agent.shipping import retry
+from agent.spool.spool import Spool
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
 from tests.support.shipping import ONE_EACH, quick, ship_until
 from tests.support.sink import SinkProcess

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import bounds, spool
-from agent.disk import Disk
+from agent.files import bounds
+from agent.spool import spool
+from agent.spool.disk import Disk
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
 from tests.support.reading import Reading, spooled
 from tests.support.sink import SinkProcess

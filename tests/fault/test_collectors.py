@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import endpoints
+from agent.shipping import endpoints
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
 from tests.support.certificates import Authority
 from tests.support.shipping import quick, ship_until

@@ -18,17 +18,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent import crash, deadletter
+from agent import crash
+from agent.shipping import deadletter
 from tests.support.agent import REPOSITORY, AgentProcess, App
 from tests.support.sink import SinkProcess
 from tests.support.spooled import segments
 from tests.support.wait import until
 
 HURRY = """
-import agent.catalog, agent.deadletter, agent.reader, agent.segment, agent.ship
-agent.reader.ROTATED_IDLE_S = agent.reader.DELETED_IDLE_S = 0.1
-agent.deadletter.RETRY_S = agent.ship.RETRY_S = 0.1
-agent.segment.STATES_PER_RECORD = 1
+from agent.reading import reader
+from agent.shipping import deadletter, ship
+from agent.spool import segment
+reader.ROTATED_IDLE_S = reader.DELETED_IDLE_S = 0.1
+deadletter.RETRY_S = ship.RETRY_S = 0.1
+segment.STATES_PER_RECORD = 1
 """
 """What takes a minute or an hour takes a moment, and a few files make a head of several records."""
 NO = {"type": "application/json", "body": json.dumps({"error": {"code": "bad_record", "message": "no"}})}
@@ -194,7 +197,7 @@ def test_a_point_that_does_not_exist_is_refused_with_those_that_do() -> None:
 def test_every_point_in_the_program_is_named_and_every_name_is_in_the_program() -> None:
     places = [
         name
-        for path in (REPOSITORY / "agent").glob("*.py")
+        for path in (REPOSITORY / "agent").rglob("*.py")
         for name in re.findall(r"crash\.point\(\"([^\"]+)\"\)", path.read_text())
     ]
     assert sorted(places) == sorted(crash.POINTS)

@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
-from agent import recorder, service, status
-from agent import spool as spools
+from agent import service
 from agent.config import Collector, Config, Source, SpoolConfig
 from agent.errors import StateRefused, StorageFailed, StorageFull
+from agent.reading import recorder
 from agent.reload import Settings
+from agent.spool import spool as spools
+from agent.status import status
 from tests.support.agent import SCOPE, AgentProcess, App, arrived, exactly_once
 from tests.support.damage import once, overwrite
 from tests.support.disk import FakeDisk

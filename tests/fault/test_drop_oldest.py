@@ -11,7 +11,7 @@ import pytest
 
 from agent import crash, wire
 from agent.codec import decompress
-from agent.spool import Spool, loss_record
+from agent.spool.spool import Spool, loss_record
 from tests.support.agent import AgentProcess, App
 from tests.support.disk import FakeDisk
 from tests.support.reading import shipped

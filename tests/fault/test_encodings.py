@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from agent import shape
 from agent.config import Source
-from agent.naming import events
+from agent.text import shape
+from agent.verifying.naming import events
 from tests.support.agent import SCOPE, AgentProcess
 from tests.support.reading import Reading, spooled
 from tests.support.sink import SinkProcess

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
-from agent import identity, reader, wire
+from agent import wire
 from agent.codec import decompress
+from agent.files import identity
+from agent.reading import reader
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
 from tests.support.disk import FakeDisk
 from tests.support.reading import Reading, shipped, spooled

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.identity import BODY_AT
+from agent.files.identity import BODY_AT
 from tests.support.agent import App
 from tests.support.lives import Lives, clock_of_the_agent, death, small_blocks
 from tests.support.spooled import segments

@@ -11,8 +11,8 @@ import pytest
 from agent import wire
 from agent.codec import decompress
 from agent.errors import StorageFailed
-from agent.holding import Held
-from agent.tail import Tail
+from agent.files.holding import Held
+from agent.files.tail import Tail
 from tests.support.agent import App
 from tests.support.disk import FakeDisk
 from tests.support.reading import Reading, shipped, spooled

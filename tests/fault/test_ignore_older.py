@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import reader
+from agent.reading import reader
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
 from tests.support.reading import Reading
 from tests.support.sink import SinkProcess

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import identity
-from agent.identity import INSTANCE
+from agent.files import identity
+from agent.files.identity import INSTANCE
 from tests.support.agent import AgentProcess
 from tests.support.sink import SinkProcess
 from tests.support.wait import until

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from agent import discover, reader
 from agent.codec import decompress
+from agent.files import discover
+from agent.reading import reader
 from tests.support.agent import App
 from tests.support.reading import Reading, shipped
 from tests.support.spooled import abandon, open_spool

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from agent import longline, reader, shape, wire
-from agent.blocks import MAX_LINE_BYTES
+from agent import wire
 from agent.codec import decompress
 from agent.config import Multiline, Redact, Source
-from agent.naming import events
+from agent.reading import reader
+from agent.text import longline, shape
+from agent.text.blocks import MAX_LINE_BYTES
+from agent.verifying.naming import events
 from tests.bench.measure import peak_memory_mb
 from tests.support.agent import SCOPE, AgentProcess, App, arrived
 from tests.support.reading import Reading, shipped, spooled

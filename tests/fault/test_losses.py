@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import reader, wire
+from agent import wire
 from agent.errors import StorageFailed
-from agent.segment import scan
+from agent.reading import reader
+from agent.spool.segment import scan
 from tests.support.agent import App
 from tests.support.damage import losses_in
 from tests.support.disk import FakeDisk

@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent import identity
-from agent.identity import BODY_AT, RECENT_MARKS, RUNG_BYTES, FileState
-from agent.segment import IDLE_MARKS, SpoolHead, head_records, slim
+from agent.files import identity
+from agent.files.identity import BODY_AT, RECENT_MARKS, RUNG_BYTES, FileState
+from agent.spool.segment import IDLE_MARKS, SpoolHead, head_records, slim
 from tests.support.agent import App
 from tests.support.disk import FakeDisk
 from tests.support.reading import Reading

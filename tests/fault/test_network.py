@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from agent import deadletter, retry, ship, wire
+from agent import wire
 from agent.codec import compress
+from agent.shipping import deadletter, retry, ship
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
 from tests.support.shipping import quick, ship_until
 from tests.support.sink import TENANT, SinkProcess

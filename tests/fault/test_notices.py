@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import discover, mounts
+from agent.files import discover, mounts
 from tests.support.agent import AgentProcess, arrived
 from tests.support.reading import Reading, spooled
 from tests.support.sink import SinkProcess

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import puller, reader
-from agent.gaps import GAP_BYTES
-from agent.naming import events
+from agent.files.gaps import GAP_BYTES
+from agent.reading import puller, reader
+from agent.verifying.naming import events
 from tests.support.agent import SCOPE, AgentProcess, App, arrived, exactly_once
 from tests.support.reading import Reading, spooled
 from tests.support.sink import SinkProcess

@@ -13,9 +13,11 @@ from random import Random
 
 import pytest
 
-from agent import expand, reader, wire
+from agent import wire
 from agent.codec import compress_aside, decompress
-from agent.naming import events
+from agent.files import expand
+from agent.reading import reader
+from agent.verifying.naming import events
 from tests.support.agent import SCOPE, AgentProcess, App, arrived, exactly_once
 from tests.support.disk import FakeDisk
 from tests.support.reading import Reading, shipped, spooled

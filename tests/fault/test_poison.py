@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from agent import retry, ship, wire
+from agent import wire
 from agent.codec import decompress
-from agent.puller import Pulled, Puller
-from agent.spool import Entry, Spool
-from agent.tail import Tail
+from agent.files.tail import Tail
+from agent.reading.puller import Pulled, Puller
+from agent.shipping import retry, ship
+from agent.spool.spool import Entry, Spool
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
 from tests.support.reading import Reading, spooled
 from tests.support.shipping import ONE_EACH, quick, ship_until

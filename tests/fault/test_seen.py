@@ -9,13 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent import identity, wire
-from agent.catalog import Catalog
+from agent import wire
 from agent.codec import decompress
-from agent.contents import Origins
-from agent.identity import FileState
-from agent.naming import events
-from agent.tail import Handles, Tail
+from agent.files import identity
+from agent.files.catalog import Catalog
+from agent.files.contents import Origins
+from agent.files.identity import FileState
+from agent.files.tail import Handles, Tail
+from agent.verifying.naming import events
 from tests.support.agent import SCOPE, App
 from tests.support.reading import Reading, shipped, spooled
 from tests.support.spooled import abandon, open_spool

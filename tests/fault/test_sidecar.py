@@ -140,7 +140,7 @@ def test_a_second_signal_ends_the_waiting(agent: AgentProcess, sink: SinkProcess
 HANGS = """
 import asyncio, sys, threading
 from agent import config, logs, service
-from agent.reader import Reader
+from agent.reading.reader import Reader
 from agent.reload import Settings
 logs.start("info", "text")
 Reader.run = lambda self: threading.Event().wait()

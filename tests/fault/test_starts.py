@@ -12,7 +12,7 @@ import pytest
 
 from agent import wire
 from agent.errors import StorageFull
-from collector import allowance
+from collector.limits import allowance
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
 from tests.support.disk import FakeDisk
 from tests.support.reading import Reading, spooled
@@ -156,7 +156,7 @@ def test_while_it_cannot_be_recorded_nothing_is_read(tmp_path: Path, logs: Path)
 
 def test_many_files_are_skipped_in_one_step(tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their states take several records: dying between them is as if none was written."""
-    monkeypatch.setattr("agent.segment.STATES_PER_RECORD", 2)
+    monkeypatch.setattr("agent.spool.segment.STATES_PER_RECORD", 2)
     apps = [App(logs / f"{number}.log", f"file {number}") for number in range(7)]
     for app in apps:
         app.write(100)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agent import status
+from agent.status import status
 from tests.support.agent import REPOSITORY, AgentProcess, App, arrived
 from tests.support.sink import SinkProcess
 from tests.support.wait import DEADLINE_S, until

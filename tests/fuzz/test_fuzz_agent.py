@@ -16,15 +16,19 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent import identity, retry, segment, status, wire
+from agent import wire
 from agent.codec import ZstdError, compress
 from agent.config import Collector
-from agent.deadletter import DeadLetters, Quarantine
 from agent.errors import AgentError
+from agent.files import identity
 from agent.ledger import Ledger
-from agent.segment import Acked, Checkpoint, Damage, Recovery, SpoolHead, acked_record, encode_checkpoint, scan
-from agent.ship import Shipper
-from agent.spool import Spool
+from agent.shipping import retry
+from agent.shipping.deadletter import DeadLetters, Quarantine
+from agent.shipping.ship import Shipper
+from agent.spool import segment
+from agent.spool.segment import Acked, Checkpoint, Damage, Recovery, SpoolHead, acked_record, encode_checkpoint, scan
+from agent.spool.spool import Spool
+from agent.status import status
 from tests.support.mutations import JSON_BOMBS, MSGPACK_BOMBS, examples, mutated, sealed
 from tests.support.records import header
 from tests.support.spooled import data_record, new_state
@@ -228,8 +232,8 @@ async def _asked(state: Path, answers: list[bytes]) -> list[retry.Decision]:
 
 
 def _entry(record: bytes) -> Any:
-    from agent.segment import Position
-    from agent.spool import Entry
+    from agent.spool.segment import Position
+    from agent.spool.spool import Entry
 
     return Entry(Position(0, 0), wire.decode_record(record).header, record)
 

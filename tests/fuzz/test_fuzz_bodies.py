@@ -15,13 +15,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from collector import administration, batches, bodies
-from collector.administration import Change, NewKey, Registration, Rotation
 from collector.config import Limits
 from collector.errors import CollectorError
-from collector.event_checks import ROW_COLUMNS, Checked, Refused, Rules, check, id_of_key, key_fault
-from collector.event_parcels import Verdict
-from collector.schema import retention_class
+from collector.ingest import batches, bodies
+from collector.ingest.event_checks import ROW_COLUMNS, Checked, Refused, Rules, check, id_of_key, key_fault
+from collector.store.schema import retention_class
+from collector.tenants import administration
+from collector.tenants.administration import Change, NewKey, Registration, Rotation
+from collector.writing.event_parcels import Verdict
 from tests.support.events import body, drained, event, full
 from tests.support.mutations import JSON_BOMBS, examples, mutated, refused_well
 from tests.support.records import NOW_NS

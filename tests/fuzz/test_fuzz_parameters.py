@@ -12,15 +12,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from collector import bodies, events, ingest, query, reports, search, summary
-from collector.auth import AdminGate, key_in
 from collector.errors import CollectorError, Invalid
-from collector.event_checks import MAX_US, moment_of
+from collector.ingest import bodies, events, ingest
+from collector.ingest.event_checks import MAX_US, moment_of
+from collector.ingest.moments import parse_moment, show_moment
 from collector.metrics import Metrics
-from collector.moments import parse_moment, show_moment
-from collector.parameters import Parameters
-from collector.query import Span
-from collector.tenants import hash_of
+from collector.search import query, reports, search, summary
+from collector.search.parameters import Parameters
+from collector.search.query import Span
+from collector.tenants.auth import AdminGate, key_in
+from collector.tenants.tenants import hash_of
 from tests.support.mutations import MSGPACK_BOMBS, examples, mutated, refused_well
 from tests.support.records import NOW_NS
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from collector.event_checks import Checked, Rules, check, moment_of
-from collector.event_portions import portion_of
-from collector.event_rows import rows_block
-from collector.instants import moments_of
+from collector.ingest.event_checks import Checked, Rules, check, moment_of
+from collector.ingest.event_portions import portion_of
+from collector.ingest.instants import moments_of
+from collector.writing.event_rows import rows_block
 from tests.support.events import PLAIN, body, event, full
 from tests.support.mutations import examples, mutated
 

@@ -12,13 +12,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent import config as agent_config
-from agent import discover
 from agent.errors import ConfigError as AgentConfigError
+from agent.files import discover
 from agent.scope import resolve
 from collector import config as collector_config
-from collector import tenants_file
 from collector.config import Limits
 from collector.errors import ConfigError
+from collector.tenants import tenants_file
 from tests.support.mutations import examples, mutated
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"

@@ -11,10 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent import wire
-from collector import blocks, parcels, rows
-from collector.agents import Agents
 from collector.errors import CollectorError
+from collector.ingest import blocks
 from collector.metrics import Metrics
+from collector.search.agents import Agents
+from collector.writing import parcels, rows
 from tests.support.mutations import MSGPACK_BOMBS, examples, mutated, refused_well, sealed
 from tests.support.records import NOW_NS, Event, header, loss, loss_record, record, shaped_record, tenant
 

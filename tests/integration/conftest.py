@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from agent import wire
-from collector import schema
-from collector.blocks import open_run
 from collector.config import StoreConfig, WriterConfig
+from collector.ingest.blocks import open_run
 from collector.metrics import Metrics
-from collector.store import Store
-from collector.tenants import Tenant
-from collector.writer import Writer
+from collector.store import schema
+from collector.store.store import Store
+from collector.tenants.tenants import Tenant
+from collector.writing.writer import Writer
 from tests.support.engine import ClickHouseFront
 from tests.support.records import NOW_NS, tenant
 

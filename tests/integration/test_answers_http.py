@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from agent import wire
-from collector import paths
-from collector.paths import ADMIN, KEY, Operation
+from collector.api import paths
+from collector.api.paths import ADMIN, KEY, Operation
 from tests.support.collector import ADMIN_TOKEN, Answer, Collector, record
 from tests.support.engine import ClickHouseFront
 from tests.support.events import body, event, named

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector import limits
-from collector.buckets import AWAY_S, Shared
 from collector.config import Limits, QuotaConfig
 from collector.errors import ConfigError
-from collector.limits import Account, Levels, Mode
+from collector.limits import limits
+from collector.limits.buckets import AWAY_S, Shared
+from collector.limits.limits import Account, Levels, Mode
 from collector.metrics import Metrics
-from collector.tenants import Tenant
+from collector.tenants.tenants import Tenant
 from tests.support.redis import BINARY, Redis
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason="redis-server is not installed")

@@ -29,11 +29,11 @@ from docker.types import Ulimit
 from msgspec.structs import replace
 
 from agent import wire
-from collector import schema
 from collector.config import StoreConfig
 from collector.errors import StoreAway
-from collector.store import Store
-from collector.tenants import Tenant
+from collector.store import schema
+from collector.store.store import Store
+from collector.tenants.tenants import Tenant
 from tests.integration.conftest import SERVED, Home, rows_of, submit
 from tests.support.clickhouse_front import PORTS
 from tests.support.collector import ADMIN_TOKEN, Answer, Collector, record

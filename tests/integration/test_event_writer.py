@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from collector import event_by_id, event_lookup
-from collector.backlog import MAX_ASKED_IDS
 from collector.errors import NotFound, QueueFull, StoreAway, StoreError
-from collector.event_checks import Checked, Rules, check
-from collector.event_parcels import ACCEPTED, DELETED, DUPLICATE, EVENT_COST_BYTES, Verdict, parcels_of
-from collector.event_portions import MAX_EVENTS
-from collector.tenants import Tenant
-from collector.writer import Writer
+from collector.ingest.event_checks import Checked, Rules, check
+from collector.ingest.event_portions import MAX_EVENTS
+from collector.search import event_by_id
+from collector.tenants.tenants import Tenant
+from collector.writing import event_lookup
+from collector.writing.backlog import MAX_ASKED_IDS
+from collector.writing.event_parcels import ACCEPTED, DELETED, DUPLICATE, EVENT_COST_BYTES, Verdict, parcels_of
+from collector.writing.writer import Writer
 from tests.integration.conftest import Home, rows_of, submit
 from tests.integration.test_writer import Between, _settled, counts, running
 from tests.support.events import event, named

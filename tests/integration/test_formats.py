@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent import wire
-from collector.tenants import Tenant
+from collector.tenants.tenants import Tenant
 from tests.integration.conftest import Home, rows_of, submit
 from tests.support.records import DAY_NS, FILE_ID, NOW_NS, SECOND_NS, Event, expected_ids, record, shaped_record, tenant
 

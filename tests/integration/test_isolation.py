@@ -21,8 +21,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent import codec, wire
-from collector import paths, query
-from collector.paths import Operation
+from collector.api import paths
+from collector.api.paths import Operation
+from collector.search import query
 from tests.support.collector import ADMIN_TOKEN, Answer, Collector, record
 
 pytestmark = [

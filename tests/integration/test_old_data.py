@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from collector import ages
 from collector.errors import StoreError
-from collector.event_checks import Checked, Rules, check
-from collector.event_parcels import ACCEPTED, Verdict, parcels_of
-from collector.tenants import Tenant
-from collector.writer import Writer
+from collector.ingest.event_checks import Checked, Rules, check
+from collector.tenants.tenants import Tenant
+from collector.writing import ages
+from collector.writing.event_parcels import ACCEPTED, Verdict, parcels_of
+from collector.writing.writer import Writer
 from tests.integration.conftest import Home, rows_of, submit
 from tests.integration.test_writer import Between, _settled, running
 from tests.support.events import named

@@ -21,8 +21,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from agent import wire
-from collector import openapi, paths
-from collector.paths import ADMIN, KEY, Operation
+from collector.api import openapi, paths
+from collector.api.paths import ADMIN, KEY, Operation
 from tests.support.collector import ADMIN_TOKEN, Collector
 
 pytestmark = [

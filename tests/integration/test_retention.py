@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from collector import query, search, summary
-from collector.event import COLUMNS, event_of
-from collector.query import DAY_US, Search, Statement
-from collector.store import Store
-from collector.tenants import Tenant
+from collector.search import query, search, summary
+from collector.search.event import COLUMNS, event_of
+from collector.search.query import DAY_US, Search, Statement
+from collector.store.store import Store
+from collector.tenants.tenants import Tenant
 from tests.integration.conftest import Home
 from tests.support.collector import ADMIN_TOKEN, Collector, record
 from tests.support.events import body, named

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from collector.event_types import EVENT_TYPES, SEVERITIES
-from collector.moments import show_moment
+from collector.ingest.event_types import EVENT_TYPES, SEVERITIES
+from collector.ingest.moments import show_moment
 from tests.support.collector import Collector
 from tests.support.events import body
 

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from collector import schema
 from collector.config import StoreConfig, WriterConfig
 from collector.errors import ConfigError, StoreAway, StoreError
-from collector.event import COLUMNS, event_of
 from collector.metrics import Metrics
-from collector.store import Store
-from collector.tenants import Tenant
-from collector.writer import Writer
+from collector.search.event import COLUMNS, event_of
+from collector.store import schema
+from collector.store.store import Store
+from collector.tenants.tenants import Tenant
+from collector.writing.writer import Writer
 from tests.integration.conftest import EMBEDDED, Home, rows_of, submit
 from tests.support.engine import REPOSITORY, ClickHouseFront
 from tests.support.records import NOW_NS, Event, shaped_record
@@ -279,13 +279,12 @@ def test_an_address_without_a_server_is_away_at_once() -> None:
 
 WORKER = """
 import asyncio, sys
-from collector import schema
-from collector.blocks import open_run
+from collector.ingest.blocks import open_run
 from collector.config import StoreConfig, WriterConfig
 from collector.metrics import Metrics
-from collector.metrics import Metrics
-from collector.store import Store
-from collector.writer import Writer
+from collector.store import schema
+from collector.store.store import Store
+from collector.writing.writer import Writer
 from tests.support.records import NOW_NS, record, tenant
 
 async def main():
@@ -307,7 +306,7 @@ COUNT = """
 import asyncio, sys
 from collector.config import StoreConfig, WriterConfig
 from collector.metrics import Metrics
-from collector.store import Store
+from collector.store.store import Store
 
 async def main():
     store = await Store.open(StoreConfig(url="chdb://" + sys.argv[1]))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.tenants import Tenant
+from collector.tenants.tenants import Tenant
 from tests.integration.conftest import Home, rows_of, submit
 from tests.support.collector import Collector, until
 from tests.support.collector import record as sent

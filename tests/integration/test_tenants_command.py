@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from collector import tenants
+from collector.tenants import tenants
 from tests.support.collector import ADMIN_TOKEN, Collector, command, record
 
 pytestmark = [

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from collector import tenants
+from collector.tenants import tenants
 from tests.support.collector import ADMIN_TOKEN, Answer, Collector, record
 from tests.support.engine import ClickHouseFront
 from tests.support.wait import until

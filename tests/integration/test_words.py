@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector import query
-from collector.query import Search, Statement
-from collector.schema import WORD_INDEX
-from collector.store import Store
-from collector.tenants import Tenant
+from collector.search import query
+from collector.search.query import Search, Statement
+from collector.store.schema import WORD_INDEX
+from collector.store.store import Store
+from collector.tenants.tenants import Tenant
 from tests.integration.conftest import Home
 from tests.support.records import NOW_NS
 

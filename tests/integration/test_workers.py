@@ -240,7 +240,7 @@ def test_a_killed_worker_is_replaced_and_every_acknowledged_event_is_there_once(
         assert set(sent) == set(found)
         assert len(found) == len(set(found))
         assert metric(collector, ACCEPTED) >= seen
-        assert re.search(r" ERROR collector\.supervisor: worker \d \(process", collector.stderr.read_text())
+        assert re.search(r" ERROR collector\.serving\.supervisor: worker \d \(process", collector.stderr.read_text())
         again = post(collector, key, event(event_id=sent[0])).body
         assert again["duplicate"]
         assert collector.stop() == 0

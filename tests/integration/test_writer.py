@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from agent import wire
-from collector.blocks import open_run
-from collector.columns import BLOCK_COLUMNS
 from collector.errors import QueueFull, StoreAway, StoreError
-from collector.store import Store
-from collector.tenants import Tenant
-from collector.writer import Writer
+from collector.ingest.blocks import open_run
+from collector.store.columns import BLOCK_COLUMNS
+from collector.store.store import Store
+from collector.tenants.tenants import Tenant
+from collector.writing.writer import Writer
 from tests.integration.conftest import Home, rows_of, submit
 from tests.support.native import rows_of as blocks_rows
 from tests.support.records import DAY_NS, FILE_ID, NOW_NS, expected_ids, loss, loss_record, record, tenant

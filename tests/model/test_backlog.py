@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agent import wire
-from collector import ages, backlog
-from collector.backlog import Backlog, Item, Lane, Request, weight
 from collector.config import WriterConfig
 from collector.errors import StoreAway
-from collector.event_parcels import EventParcel
 from collector.metrics import Metrics
-from collector.parcels import Parcel
+from collector.writing import ages, backlog
+from collector.writing.backlog import Backlog, Item, Lane, Request, weight
+from collector.writing.event_parcels import EventParcel
+from collector.writing.parcels import Parcel
 
 DAY_NS = 86_400_000_000_000
 NOW_NS = 20_500 * DAY_NS

@@ -30,7 +30,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from agent.identity import BODY_AT
+from agent.files.identity import BODY_AT
 from tests.support.lives import Lives, clock_of_the_agent, death, small_blocks
 
 SCALE = max(1, int(os.environ.get("MODEL", "1")))

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from agent.errors import StorageFailed, StorageFull
-from agent.segment import Position
-from agent.spool import Entry, Run
+from agent.spool.segment import Position
+from agent.spool.spool import Entry, Run
 from tests.support.disk import FakeDisk
 from tests.support.spooled import Written, abandon, open_spool, segments
 

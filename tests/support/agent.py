@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from agent import status
+from agent.status import status
 from tests.support.sink import Seen, SinkProcess
 from tests.support.wait import until
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent import wire
 from agent.codec import decompress
-from agent.segment import scan
+from agent.spool.segment import scan
 from tests.support.agent import App
 from tests.support.reading import Reading, shipped
 from tests.support.spooled import abandon, open_spool

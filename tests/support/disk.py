@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from agent.disk import Disk
+from agent.spool.disk import Disk
 
 
 class FakeDisk(Disk):

@@ -17,15 +17,17 @@ from types import SimpleNamespace
 
 import msgspec
 
-from agent import crash, packing, puller, reader, wire
+from agent import crash, wire
 from agent.codec import decompress
 from agent.config import Config, Source
 from agent.errors import StorageFailed
-from agent.holding import Held
+from agent.files.holding import Held
 from agent.ledger import Ledger
-from agent.reader import Reader
-from agent.segment import Checkpoint
-from agent.spool import Run, Spool
+from agent.reading import puller, reader
+from agent.reading.reader import Reader
+from agent.spool.segment import Checkpoint
+from agent.spool.spool import Run, Spool
+from agent.text import packing
 from tests.support.agent import SCOPE
 from tests.support.disk import FakeDisk
 

@@ -1,4 +1,4 @@
-"""Blocks in the engine's own format, read by the client's library: another's reading of what `collector.native` writes."""
+"""Blocks in the engine's own format, read by the client's library: another reading of what `collector.store.native` writes."""
 
 from __future__ import annotations
 

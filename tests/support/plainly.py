@@ -11,8 +11,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from agent import multiline
 from agent.config import Source
+from agent.text import multiline
 
 OCTET = rb"(?:25[0-5]|2[0-4][0-9]|[01]?[0-9]?[0-9])"
 SEVERITIES = {

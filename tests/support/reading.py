@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agent import packing, wire
+from agent import wire
 from agent.codec import decompress
 from agent.config import Config, Source
-from agent.holding import Held
+from agent.files.holding import Held
 from agent.ledger import Ledger
-from agent.reader import Reader
-from agent.spool import Spool
+from agent.reading.reader import Reader
+from agent.spool.spool import Spool
+from agent.text import packing
 from tests.support.agent import SCOPE
 from tests.support.disk import FakeDisk
 from tests.support.spooled import abandon, open_spool

@@ -13,7 +13,7 @@ import msgspec
 
 from agent import wire
 from collector.config import Limits
-from collector.tenants import Tenant
+from collector.tenants.tenants import Tenant
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from agent import retry
 from agent.codec import compress
 from agent.config import Collector
 from agent.ledger import Ledger
-from agent.ship import Shipper
+from agent.shipping import retry
+from agent.shipping.ship import Shipper
 from tests.support.spooled import Written, open_spool
 from tests.support.wait import until
 

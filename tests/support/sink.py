@@ -35,8 +35,9 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import web
 
-from agent import packing, wire
+from agent import wire
 from agent.codec import decompress
+from agent.text import packing
 
 TENANT = "tenant-of-the-sink"
 MONTH_LIMIT = 10_000

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import msgspec
 
-from agent import identity, wire
-from agent.identity import FileState
-from agent.segment import Checkpoint, SpoolHead, encode_checkpoint, merge
-from agent.spool import Spool
+from agent import wire
+from agent.files import identity
+from agent.files.identity import FileState
+from agent.spool.segment import Checkpoint, SpoolHead, encode_checkpoint, merge
+from agent.spool.spool import Spool
 from tests.support.disk import FakeDisk
 
 SCOPE = "scope-of-the-test"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import blocks
-from agent.blocks import Cut, cut_block
-from agent.identity import BODY_AT
+from agent.files.identity import BODY_AT
+from agent.text import blocks
+from agent.text.blocks import Cut, cut_block
 
 SMALL_LINE = 48
 """Stands for `MAX_LINE_BYTES` in tests, so that long lines are short."""

@@ -15,7 +15,7 @@ from agent import config as configs
 from agent import settings, wire
 from agent.config import MIB, Config
 from agent.errors import ConfigError
-from agent.tail import shortened
+from agent.files.tail import shortened
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "agent.yaml"
 MINIMAL = "sources: [{name: app, include: [/var/log/app.log]}]\n"

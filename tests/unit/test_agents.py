@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from agent import wire
-from collector import agents
-from collector.agents import Agents
 from collector.errors import StoreAway
 from collector.metrics import Metrics
+from collector.search import agents
+from collector.search.agents import Agents
 
 START_US = 1_795_428_000_000_000
 SECOND_US = 1_000_000

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from agent import wire
-from collector import ages
-from collector.ages import DAY_US, FRESH, old_partitions
-from collector.blocks import open_run
-from collector.event_checks import Checked, Rules, check
-from collector.event_parcels import parcels_of
-from collector.parcels import Parcel
-from collector.schema import retention_class
+from collector.ingest.blocks import open_run
+from collector.ingest.event_checks import Checked, Rules, check
+from collector.store.schema import retention_class
+from collector.writing import ages
+from collector.writing.ages import DAY_US, FRESH, old_partitions
+from collector.writing.event_parcels import parcels_of
+from collector.writing.parcels import Parcel
 from tests.support.events import named
 from tests.support.records import DAY_NS, NOW_NS, loss, loss_record, record, tenant
 

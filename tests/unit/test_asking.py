@@ -12,15 +12,15 @@ import msgspec
 import pytest
 
 from agent import wire
-from agent.asking import Asker, CannotAsk, TooMuch
-from agent.comparing import Lacking
 from agent.config import Source
-from agent.endpoints import Endpoint
-from agent.eventtime import event_time_ns
-from agent.naming import Block
-from agent.repair import Repairer
-from agent.subjects import Job
-from agent.transport import NoReply, Reply
+from agent.shipping.endpoints import Endpoint
+from agent.shipping.transport import NoReply, Reply
+from agent.text.eventtime import event_time_ns
+from agent.verifying.asking import Asker, CannotAsk, TooMuch
+from agent.verifying.comparing import Lacking
+from agent.verifying.naming import Block
+from agent.verifying.repair import Repairer
+from agent.verifying.subjects import Job
 
 JSON = {"Content-Type": "application/json"}
 OUTCOMES = {"Content-Type": wire.ANSWER_TYPE}

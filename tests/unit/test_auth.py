@@ -3,8 +3,6 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from collector import tenants
-from collector.auth import FRESH_S, STALE_S, AdminGate, Keyring, key_in
 from collector.errors import (
     Forbidden,
     RegistrationOff,
@@ -14,7 +12,9 @@ from collector.errors import (
     Unauthorized,
 )
 from collector.metrics import Metrics
-from collector.tenants import Key, Tenant
+from collector.tenants import tenants
+from collector.tenants.auth import FRESH_S, STALE_S, AdminGate, Keyring, key_in
+from collector.tenants.tenants import Key, Tenant
 
 API_KEY, KEY_ID = tenants.new_key()
 OTHER_KEY, _ = tenants.new_key()
@@ -58,7 +58,7 @@ def with_ring(store: Store, work: Callable[[Keyring, Clock], Awaitable[None]]) -
 
 
 async def tenant_of(ring: Keyring, headers: dict[str, str], scope: str) -> Tenant:
-    """As `collector.caller` does it."""
+    """As `collector.tenants.caller` does it."""
     key = await ring.key_of(headers)
     ring.check(key, scope)
     return key.tenant

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from collector import batches
-from collector.batches import Batch, answer, counts_of
 from collector.errors import BadRequest, Invalid, RateLimited
-from collector.event_checks import ROW_COLUMNS, Refused, Rules
-from collector.event_parcels import ACCEPTED, DELETED, DUPLICATE, Verdict, parcels_of
-from collector.event_portions import MAX_BYTES, MAX_EVENTS
-from collector.event_rows import rows_block, sent
-from collector.event_types import BatchAnswer
+from collector.ingest import batches
+from collector.ingest.batches import Batch, answer, counts_of
+from collector.ingest.event_checks import ROW_COLUMNS, Refused, Rules
+from collector.ingest.event_portions import MAX_BYTES, MAX_EVENTS
+from collector.ingest.event_types import BatchAnswer
+from collector.writing.event_parcels import ACCEPTED, DELETED, DUPLICATE, Verdict, parcels_of
+from collector.writing.event_rows import rows_block, sent
 from tests.support.events import body, drained, event
 from tests.support.native import rows_of
 

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import wire
-from collector import blocks, parcels
 from collector.errors import BadRun, TooLarge, UnsupportedVersion
+from collector.ingest import blocks
+from collector.writing import parcels
 from tests.support.records import (
     FILE_ID,
     NOW_NS,

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector import bodies
 from collector.errors import BadRequest, CollectorError, Invalid, TooLarge, UnsupportedType
+from collector.ingest import bodies
 
 if sys.version_info >= (3, 14):
     from compression import zstd

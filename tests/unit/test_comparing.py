@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from agent import comparing, naming, wire
-from agent.asking import Page, TooMuch
-from agent.comparing import Comparison, Lacking, Report
+from agent import wire
 from agent.config import Source
-from agent.subjects import Job, shared
-from agent.unsent import Unsent
+from agent.verifying import comparing, naming
+from agent.verifying.asking import Page, TooMuch
+from agent.verifying.comparing import Comparison, Lacking, Report
+from agent.verifying.subjects import Job, shared
+from agent.verifying.unsent import Unsent
 
 STEP, WINDOW = 700, 3
 

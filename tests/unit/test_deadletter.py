@@ -11,12 +11,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent import deadletter, wire
+from agent import wire
 from agent.codec import compress
-from agent.deadletter import DeadLetters, Quarantine
-from agent.disk import Disk
-from agent.segment import Position
-from agent.spool import Entry
+from agent.shipping import deadletter
+from agent.shipping.deadletter import DeadLetters, Quarantine
+from agent.spool.disk import Disk
+from agent.spool.segment import Position
+from agent.spool.spool import Entry
 
 FILE_ID = "00c0ffee00c0ffee"
 LINES = [b"one", b"two\r", b"", b"caf\xe9"]

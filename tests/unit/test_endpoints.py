@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.endpoints import FIRST_AWAY_S, LONGEST_AWAY_S, STRIKES, Bandwidth, Endpoints
+from agent.shipping.endpoints import FIRST_AWAY_S, LONGEST_AWAY_S, STRIKES, Bandwidth, Endpoints
 
 A, B = "http://a", "http://b"
 

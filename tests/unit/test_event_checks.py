@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.columns import EVENT_COLUMNS
-from collector.event_checks import ROW_COLUMNS, Checked, Refused, Rules, check, id_of_key
-from collector.event_types import ApiEvent
+from collector.ingest.event_checks import ROW_COLUMNS, Checked, Refused, Rules, check, id_of_key
+from collector.ingest.event_types import ApiEvent
+from collector.store.columns import EVENT_COLUMNS
 from tests.support.events import body, event, full
 
 NOW_US = 1_790_000_000_000_000  # 2026-09-21T14:13:20Z

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import expand
 from agent.codec import compress_aside
-from agent.expand import Expansion, NotYet, Slots, looks_plain
-from agent.identity import MARK_BYTES
+from agent.files import expand
+from agent.files.expand import Expansion, NotYet, Slots, looks_plain
+from agent.files.identity import MARK_BYTES
 
 FORMATS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": lambda data: gzip.compress(data, 1),

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import gaps
-from agent.gaps import GAP_BYTES, Looked, data_after, first_gap, text_at_front
+from agent.files import gaps
+from agent.files.gaps import GAP_BYTES, Looked, data_after, first_gap, text_at_front
 
 ZEROS = bytes(GAP_BYTES)
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from agent import heartbeat, wire
+from agent import wire
 from agent.codec import decompress
-from agent.heartbeat import Heartbeats, Lags
+from agent.shipping import heartbeat
+from agent.shipping.heartbeat import Heartbeats, Lags
 
 PATH = "/var/log/a.log"
 

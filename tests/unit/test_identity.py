@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import identity
-from agent.identity import (
+from agent.files import identity
+from agent.files.identity import (
     BODY_AT,
     HEAD_BYTES,
     RECENT_MARKS,

@@ -3,9 +3,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from collector import intake
 from collector.errors import BadRequest, CollectorError, QueueFull, TooLarge
-from collector.intake import Intake
+from collector.ingest import intake
+from collector.ingest.intake import Intake
 
 
 class Arriving:

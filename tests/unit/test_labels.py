@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import labels, wire
+from agent import wire
 from agent.config import Source
-from agent.labels import Labels
+from agent.text import labels
+from agent.text.labels import Labels
 from tests.support.reading import Reading, shipped
 from tests.support.spooled import open_spool
 

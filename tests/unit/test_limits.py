@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector import limits
 from collector.config import Limits
-from collector.limits import Account, Levels, Mode, Rate, Rates
+from collector.limits import limits
+from collector.limits.limits import Account, Levels, Mode, Rate, Rates
 
 MINUTE = Rates(events=Rate(100 / 60, 100.0), size=Rate(1e9, 1e9))
 """A hundred events a minute, bytes as good as free."""

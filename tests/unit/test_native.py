@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector import native
-from collector.native import TEXT, WORD, block_of, column, constant
+from collector.store import native
+from collector.store.native import TEXT, WORD, block_of, column, constant
 from tests.support.native import rows_of
 
 TEXTS = ("", "a", "é" * 100, "x" * 127, "x" * 128, "y" * 1023, "y" * 1024, "z" * 20_000)

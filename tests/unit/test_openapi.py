@@ -7,11 +7,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector import app, event, events, ids, openapi, paths, query, reports
+from collector import app
+from collector.api import openapi, paths
+from collector.api.paths import JSON, RESERVED_IDS
 from collector.config import Config
-from collector.filters import ATTRIBUTE
-from collector.paths import JSON, RESERVED_IDS
-from collector.read_types import EventShown, SourceShown
+from collector.ingest import events
+from collector.search import event, ids, query, reports
+from collector.search.filters import ATTRIBUTE
+from collector.search.read_types import EventShown, SourceShown
 
 
 def test_every_route_is_described_and_nothing_else() -> None:

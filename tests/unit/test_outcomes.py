@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from agent.wire import EXPIRED, REJECTED, EventOutcome, RecordOutcome
-from collector.outcomes import Tally
+from collector.ingest.outcomes import Tally
 
 
 def tally(*steps: Callable[[Tally], None]) -> RecordOutcome:

@@ -10,7 +10,7 @@ import pytest
 
 from agent import wire
 from collector.errors import StoreAway
-from collector.outcomes_log import HOUR_S, Count, OutcomesLog
+from collector.ingest.outcomes_log import HOUR_S, Count, OutcomesLog
 
 HOUR = 1_795_428_000 // HOUR_S * HOUR_S
 

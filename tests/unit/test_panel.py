@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent import panel
+from agent.status import panel
 
 ANSWER: dict[str, Any] = {
     "pid": 7, "tenant_id": "shop", "sending": "ok", "reading": "ok", "spool_bytes": 5000, "unread_bytes": 0, "lost_bytes": 0,

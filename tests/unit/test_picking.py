@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from agent import picking, wire
+from agent import wire
 from agent.codec import compress, decompress
-from collector.blocks import open_run
-from collector.parcels import ids_of, texts_of
+from agent.text import picking
+from collector.ingest.blocks import open_run
+from collector.writing.parcels import ids_of, texts_of
 from tests.support.records import NOW_NS, Event, record, shaped_record, tenant
 
 PLAIN = b"one\r\n\ntwo\nthree\r\nlast"

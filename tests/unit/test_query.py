@@ -3,11 +3,11 @@ import base64
 import msgspec
 import pytest
 
-from collector import query, summary
 from collector.errors import Invalid
-from collector.filters import words_of
-from collector.moments import MAX_US, parse_moment, show_moment
-from collector.query import AHEAD_US, DAY_US, Search, Span, parse
+from collector.ingest.moments import MAX_US, parse_moment, show_moment
+from collector.search import query, summary
+from collector.search.filters import words_of
+from collector.search.query import AHEAD_US, DAY_US, Search, Span, parse
 
 NOW = 1_795_000_000_000_000
 HOUR = 3_600_000_000

@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector.buckets import Memory
 from collector.config import Limits
 from collector.errors import MonthlyQuota, RateLimited, StoreAway, answer_of
+from collector.limits.buckets import Memory
+from collector.limits.quota import Quota
+from collector.limits.usage import Usage
 from collector.metrics import Metrics
-from collector.quota import Quota
-from collector.tenants import Tenant
-from collector.usage import Usage
+from collector.tenants.tenants import Tenant
 
 AUGUST = datetime(2026, 8, 31, 23, 59, 0, tzinfo=UTC).timestamp()
 

@@ -11,8 +11,9 @@ import msgspec
 import pytest
 from multidict import CIMultiDict
 
-from agent import retry, wire
-from agent.retry import Delivered, RetryAfter, Split, Stop, judge
+from agent import wire
+from agent.shipping import retry
+from agent.shipping.retry import Delivered, RetryAfter, Split, Stop, judge
 
 TENANT = "tenant-1"
 EXPECTED = {"r-1": 3, "r-2": 2}

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from collector import formats, rows, schema
-from collector.blocks import open_run
-from collector.columns import BLOCK_COLUMNS, SHAPED_COLUMNS
+from collector.ingest.blocks import open_run
+from collector.store import formats, schema
+from collector.store.columns import BLOCK_COLUMNS, SHAPED_COLUMNS
+from collector.writing import rows
 from tests.support.records import NOW_NS, Event, record, shaped_record, tenant
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "schema.sql"

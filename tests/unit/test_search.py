@@ -4,11 +4,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector import event
 from collector.errors import QueryTooExpensive, TooManyQueries
-from collector.query import COUNT_TIMEOUT_S, MAX_SPAN_IDS, Search, Statement
-from collector.search import FIRST_CANDIDATES, page, total_of, wants_lines
-from collector.turnstile import Turnstile
+from collector.search import event
+from collector.search.query import COUNT_TIMEOUT_S, MAX_SPAN_IDS, Search, Statement
+from collector.search.search import FIRST_CANDIDATES, page, total_of, wants_lines
+from collector.search.turnstile import Turnstile
 
 FILE_ID = "0123456789abcdef-0000000000ff-89abcdef"
 
@@ -153,7 +153,7 @@ def test_what_an_event_did_not_say_is_left_out() -> None:
 
 
 def test_every_column_that_is_read_exists_in_the_table() -> None:
-    from collector.schema import EVENT_COLUMNS
+    from collector.store.schema import EVENT_COLUMNS
 
     assert set(event._NAMES) <= set(EVENT_COLUMNS)
 

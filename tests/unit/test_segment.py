@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import segment, wire
+from agent import wire
 from agent.codec import compress
-from agent.identity import RECENT_MARKS, FileState
-from agent.segment import Acked, Checkpoint, Damage, Position, Recovery, SpoolHead, acked_record, encode_checkpoint, scan
+from agent.files.identity import RECENT_MARKS, FileState
+from agent.spool import segment
+from agent.spool.segment import Acked, Checkpoint, Damage, Position, Recovery, SpoolHead, acked_record, encode_checkpoint, scan
 from tests.support.spooled import data_record, new_state
 
 LENGTH = 10

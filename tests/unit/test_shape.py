@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import filters, multiline, packing, shape, wire
-from agent.blocks import BLOCK_BYTES, MAX_LINE_BYTES
+from agent import wire
 from agent.config import Multiline, Redact, Source
-from agent.identity import BODY_AT
+from agent.files.identity import BODY_AT
+from agent.text import filters, multiline, packing, shape
+from agent.text.blocks import BLOCK_BYTES, MAX_LINE_BYTES
 
 KEY = "a key of some length"
 TRACE = b'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\npkg.Odd: no\n'

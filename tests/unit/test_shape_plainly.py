@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import containers, multiline, packing, redact, shape, wire
-from agent.blocks import MAX_LINE_BYTES
+from agent import wire
 from agent.codec import compress
 from agent.config import Multiline, Redact, Source
-from collector import blocks, parcels
+from agent.text import containers, multiline, packing, redact, shape
+from agent.text.blocks import MAX_LINE_BYTES
+from collector.ingest import blocks
+from collector.writing import parcels
 from tests.support import plainly
 from tests.support.records import FILE_ID, NOW_NS, tenant
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from collector import tenants, tenants_file
 from collector.config import Limits
 from collector.errors import ConfigError
+from collector.tenants import tenants, tenants_file
 
 HASH = tenants.hash_of("ps_a")
 DEFAULTS = Limits(retention_days=14)

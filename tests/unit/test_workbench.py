@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
-from collector.workbench import Workbench
+from collector.ingest.workbench import Workbench
 
 
 def work(name: str, slices: int, done: list[str]) -> Generator[None, None, str]:

@@ -1,0 +1,1 @@
+"""Which files there are, same file or not, and what they hold."""

@@ -1,0 +1,539 @@
+"""Every file the agent knows, and which file on disk holds which known content.
+
+`agent.files.identity` decides; this module asks it the questions in the right order and keeps the result. The order of a walk:
+
+1. Known inodes first: each either still holds its content or lets go of it.
+2. Then what holds no known content: a copy or successor of a known one, new, or too short to tell.
+3. Then the known contents that nothing holds any more (`agent.files.missing`).
+
+Owned by the reader thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from agent import crash
+from agent.files import identity
+from agent.files.contents import Contents, Lost, Origins
+from agent.files.discover import Found
+from agent.files.expand import Unfinished
+from agent.files.identity import BODY_AT, Candidate, FileState, Standing
+from agent.files.missing import Search
+from agent.files.tail import Handles, Tail, inode_at
+from agent.files.wanted import Wanted
+
+log = logging.getLogger("agent.files")
+
+JUST_GONE_S = 30.0
+"""A content that vanished longer ago than this before a short look-alike came is not what came back."""
+
+
+class Catalog:
+    """States (contents) and tails (files on disk). ``fresh``: there was no state, all that is there may be known already."""
+
+    def __init__(
+        self,
+        scope: str,
+        states: dict[str, FileState],
+        tags: dict[str, int],
+        *,
+        fresh: bool,
+        make_origin: Origins,
+        handles: Handles,
+        wanted: Wanted | None = None,
+        olddirs: Mapping[str, Sequence[str]] | None = None,
+        instances: frozenset[str] = frozenset(),
+    ) -> None:
+        """``instances``: sources of which each inode is a file of its own."""
+        self._instances = instances
+        self.scope = scope
+        self.tags = tags
+        self._contents = Contents(states, handles=handles, olddirs=olddirs)
+        self.slots = handles.slots
+        self.states, self.tails = self._contents.states, self._contents.tails
+        self._search = Search(self._contents, wanted)
+        self._fresh = fresh
+        self._make_origin = make_origin
+        self.ends_to_note = False
+        """What `at_end` found is not on disk yet: without it compressed files are expanded again after a start."""
+        self._cut: list[Lost] = []
+        """Seen, unread and cut away while the rest of the file stayed."""
+
+    def adopt(self, tails: list[Tail]) -> None:
+        """Go on with files that an earlier catalog held open, before the first walk. What can be found by its path is
+        found there; the others have no name any more, or one that nothing matches, and are known by their handles only."""
+        for tail in tails:
+            tail.hand_over(self._contents.handles)
+            state, tail.state, tail.replaces, tail.error = tail.state, None, "", ""
+            with contextlib.suppress(OSError):
+                tail.look()
+            if not tail.is_open or (tail.listed and not tail.deleted and tail.is_at_its_path()):
+                tail.close()
+                continue
+            if state is not None and (source := self._search.source_of(state)) is None:
+                tail.close()  # the configuration has let go of it
+                continue
+            tail.source = source if state is not None and source else tail.source
+            tail.listed = False
+            tail.replay_until = tail.size
+            self.tails[tail.inode] = tail
+            known = [known for known in self.states.values() if known.inode == tail.inode[1]]
+            if state is not None and state.origin in self.states:
+                known = [self.states[state.origin]]
+            self._recognise_inode(tail, known)
+            if tail.state is None and state is not None:
+                self._begin_again(tail, state)
+
+    def _begin_again(self, tail: Tail, state: FileState) -> None:
+        """Nothing of this content is in the spool: all of it is read again, with the same IDs."""
+        state.offset, state.gone_ns, state.finished = state.base, 0, False
+        identity.drop_marks_beyond(state, state.base)
+        if state.base and (not state.recent or state.recent[-1][0] != state.base):
+            state.recent.append(tail.mark(state.base))
+        if state.tag < identity.INSTANCE:
+            self.tags[state.head] = max(state.tag, self.tags.get(state.head, 0))
+        self.states[state.origin] = state
+        self._contents.hold(tail, state)
+
+    def left(self) -> list[FileState]:
+        """Contents of files that are of no source any more, and were not read to their end."""
+        return [state for state in self.states.values() if not state.finished and self._search.source_of(state) is None]
+
+    # Step 1 and 2: files on disk ---------------------------------------------------------------------------------------
+
+    def update(self, found: list[Found], now_s: float) -> Iterator[Tail]:
+        """Take the result of a walk into account. Yields tails with something to read or to look at."""
+        self._contents.walks += 1
+        listed_before = {known.inode for known in self.tails.values() if known.listed}
+        for known in self.tails.values():
+            known.listed = False
+        arrived: list[Tail] = []
+        for path, source, stat in found:
+            inode = (stat.st_dev, stat.st_ino)
+            tail = self.tails.get(inode) or self._contents.new_tail(path, source, stat, now_s)
+            if inode not in self.tails:
+                self.tails[inode] = tail
+                arrived.append(tail)
+            elif tail.listed:
+                continue  # a second link to the same file
+            elif tail.path != path:
+                self._moved(tail, path)
+                tail.left_s = now_s
+            tail.listed, tail.source = True, source
+            if tail.is_news(stat):
+                yield tail
+        if arrived:
+            by_inode: dict[int, list[FileState]] = {}
+            for state in self.states.values():
+                by_inode.setdefault(state.inode, []).append(state)
+            for tail in arrived:
+                self._recognise_inode(tail, by_inode.get(tail.inode[1], []))
+        yield from arrived
+        for tail in list(self.tails.values()):
+            if not tail.listed:
+                tail.left_s = now_s if tail.inode in listed_before else tail.left_s
+                yield from self._unlisted(tail)
+
+    def _moved(self, tail: Tail, path: str) -> None:
+        before = tail.name
+        tail.move(path)
+        log.info("%s is now %s", before, tail.name)
+        if tail.state is not None:
+            tail.state.path, tail.state.place = tail.name, tail.place
+
+    def _recognise_inode(self, tail: Tail, states: list[FileState]) -> None:
+        """Step 1 for a file that was not seen since the start: is its inode a known one? The newest claim counts."""
+        tail.unrecognised = not self._opens(tail)
+        if tail.unrecognised:
+            return
+        newest_first = states[::-1]
+        for state in sorted(newest_first, key=lambda state: state.device != tail.inode[0]):
+            if state.generation != tail.generation or state.origin in self._contents.owners:
+                continue
+            known = tail.trust(state)
+            if not known and (state.gone_ns or self._on_another_device(state, tail)) and not self._is_back(state, tail):
+                continue
+            state.gone_ns, state.finished = 0, False
+            self._contents.hold(tail, state)
+            if tail.packed:
+                tail.unchecked = not known
+                tail.rest()
+                return
+            with contextlib.suppress(OSError):  # what cannot be read now is compared before it is read
+                self.check(tail)
+            return
+
+    @staticmethod
+    def _on_another_device(state: FileState, tail: Tail) -> bool:
+        """Whether an equal inode number is an accident. A reboot may number devices anew: then the generation, which is no
+        accident, or the path speaks for it."""
+        return state.device not in (0, tail.inode[0]) and not state.generation and state.path != tail.name
+
+    def _is_back(self, state: FileState, tail: Tail) -> bool:
+        """Whether a content that was given up lies in its inode again: a folder that was away, a file moved out and back."""
+        try:
+            return self._contents.is_in(state, tail)
+        except OSError:
+            return False
+
+    def _unlisted(self, tail: Tail) -> Iterator[Tail]:
+        """A file that no source matches any more: renamed out of the globs, deleted, or gone unread."""
+        if tail.is_open:
+            with contextlib.suppress(OSError):
+                tail.look()
+        if tail.is_open and not tail.deleted:
+            for path in self._contents.siblings(tail.real_path, tail.source):
+                if inode_at(path) == tail.inode:
+                    self._moved(tail, path)
+                    break
+        if tail.is_open and (tail.state is not None or tail.size):
+            yield tail
+        else:
+            self._contents.drop(tail)
+
+    def _opens(self, tail: Tail) -> bool:
+        try:
+            tail.look()
+        except OSError as error:
+            if tail.error != error.strerror:
+                tail.error = error.strerror or str(error)
+                log.warning("%s: cannot be read: %s; it is tried again at each walk", tail.name, tail.error)
+            return False
+        tail.error = ""
+        return True
+
+    def check(self, tail: Tail) -> None:
+        """Whether a tail still holds its content (rules 1 to 3), and what follows."""
+        state = tail.state
+        if state is None:
+            return
+        tail.kept_block = 0, b""
+        size = tail.reach(state.offset or state.front[0])
+        if size < state.offset and not tail.ended:
+            raise Unfinished(errno.EAGAIN, "it is not written to its end, and was read beyond that")
+        if tail.packed and state.recent and not tail.holds(*state.recent[-1]):
+            tail.want(identity.positions(state))
+        verdict = identity.resume(state, size, tail.holds)
+        tail.unchecked = False
+        if isinstance(verdict, identity.Rewind):
+            self._rewind(tail, state, verdict)
+        elif isinstance(verdict, identity.NewContent):
+            self.other_content(tail)
+        else:
+            if tail.damage or not tail.ended:
+                return  # what is missing is told when all that can be had is read: `at_end`
+            if tail.size < state.size:
+                self._cut.append(Lost(state, "cut_before_read", state.size - tail.size, tail.size, exact=True))
+            if tail.size < state.front[0] and not state.offset:
+                identity.see_front(state, tail.front(BODY_AT))  # what it is compared with before it is read
+            state.size = tail.size
+
+    def see(self, tail: Tail) -> None:
+        """Note how far a file reaches that cannot be read yet: should it be cut away before, that much is known to be lost."""
+        state = tail.state
+        if state is None or tail.size <= state.size:
+            return
+        if tail.packed:
+            state.size = tail.size
+            return
+        if not state.offset:
+            if not identity.begins_alike(state, tail.size, tail.holds):
+                return  # it is looked into before it is read
+            if state.front[0] < BODY_AT:
+                identity.see_front(state, tail.front(BODY_AT))
+        elif state.recent and not tail.holds(*state.recent[-1]):
+            return
+        state.size = tail.size
+
+    def other_content(self, tail: Tail) -> None:
+        """The tail's content was cut away or replaced in place (rule 3)."""
+        log.info("%s: holds other content now", tail.name)
+        self._contents.let_go(tail)
+        tail.forget()
+        tail.settled = True
+
+    def _rewind(self, tail: Tail, state: FileState, verdict: identity.Rewind) -> None:
+        offset = verdict.position if verdict.line_start else tail.line_start(verdict.position)
+        offset = offset if offset >= BODY_AT else 0
+        log.warning("%s: was cut back; reading again from byte %d, with the same IDs", tail.name, offset)
+        if state.size > state.offset:
+            self._cut.append(Lost(state, "cut_before_read", state.size - state.offset, state.offset, exact=True))
+        again = msgspec.structs.replace(
+            state, origin=self._make_origin(), offset=offset, replay_until=max(state.replay_until, state.offset), size=tail.size
+        )
+        again.skipped = min(again.skipped, offset)
+        identity.drop_marks_beyond(again, offset)
+        if offset and (not again.recent or again.recent[-1][0] != offset):
+            again.recent.append(tail.mark(offset))
+        if not offset:
+            identity.see_front(again, tail.front(BODY_AT))
+        self._contents.replace(tail, state, again)
+        crash.point("rewind.replaced")
+
+    def identify(self, tail: Tail, now_s: float, *, final: bool = False) -> None:
+        """Step 2: give a tail without content its state, if it can be told. ``final``: its first line will not go on.
+        Raises OSError."""
+        if tail.unrecognised:  # it could not be opened when step 1 was its turn
+            self._recognise_inode(tail, [state for state in self.states.values() if state.inode == tail.inode[1]])
+            if tail.unrecognised or tail.state is not None:
+                return
+        size = tail.look()
+        data_at, text = tail.text_at_front()
+        head = identity.head_of(text)
+        if head is None and not ((final or tail.deleted or tail.packed) and tail.ended and (text or tail.damage)):
+            return  # the first line is not complete
+        head = text[: identity.HEAD_BYTES] if head is None else head
+        if not text:  # so damaged that there is nothing to know it by; the loss has to be somebody's
+            self._begin(tail, head, identity.head_key(tail.source, head), "", b"")
+            return
+        key, body_id = self._named(tail, data_at, head)
+        front = tail.front(BODY_AT)
+        if tail.source in self._instances and not tail.packed:
+            self._begin(tail, head, key, body_id, front)
+            return
+        known = [state for state in self.states.values() if state.head == key and not self._unlike(state, front)]
+        if tail.packed:
+            if tail.source in self._instances:  # made of one of them: whose bytes it holds says of which
+                body_id = self._same_body(tail, data_at, head, known) or body_id
+            known = [state for state in known if not body_id or state.body_id in ("", body_id)]
+            size = self._expanded(tail, known)
+            if not tail.ended and size < BODY_AT and any(_agrees(state, size, tail) for state in known):
+                return  # it may be a copy of a known one, or go on otherwise
+        new = Candidate(tail.name, size, key, body_id, tail.holds, tail.packed and tail.ended, bool(tail.damage))
+        settled = tail.settled or now_s - tail.first_seen_s >= identity.SETTLE_S
+        verdict = identity.judge(new, known, lambda state: self._standing(state, tail), settled=settled)
+        if isinstance(verdict, identity.New):
+            self._begin(tail, head, key, body_id, front)
+        elif isinstance(verdict, identity.Same):
+            self._same(tail, verdict.known)
+        tail.is_copy = tail.state is None and isinstance(verdict, identity.Same)
+        if tail.state is None and tail.ended:
+            tail.rest()
+
+    @staticmethod
+    def _expanded(tail: Tail, known: list[FileState]) -> int:
+        """The size of a compressed file, as far as it takes to tell it from known contents."""
+        for state in known:
+            tail.want(identity.positions(state))
+        return tail.reach(max((state.offset + 1 for state in known), default=0))
+
+    def _named(self, tail: Tail, data_at: int, head: bytes) -> tuple[str, str]:
+        """What a file is known by: its head's key, and its `FileState.body_id`."""
+        body = identity.body_of(tail.front(BODY_AT)) if data_at < BODY_AT else identity.hole_anchor(data_at, head)
+        key, tag = identity.head_key(tail.source, head), 0
+        if tail.source in self._instances:
+            tag = self._instance_tag(tail, key)
+        return key, identity.file_id(self.scope, tail.source, body, tag) if body is not None else ""
+
+    def _same_body(self, tail: Tail, data_at: int, head: bytes, known: list[FileState]) -> str:
+        """The `FileState.body_id` of the known instance that begins with the same bytes; empty where none does."""
+        body = identity.body_of(tail.front(BODY_AT)) if data_at < BODY_AT else identity.hole_anchor(data_at, head)
+        for state in known if body is not None else ():
+            if state.body_id == identity.file_id(self.scope, state.source, body or b"", identity.body_tag(state.tag)):
+                return state.body_id
+        return ""
+
+    def _instance_tag(self, tail: Tail, key: str) -> int:
+        """Not one that another content in the same inode has: it was cut away, and the same bytes were written again."""
+        first = identity.instance_tag(tail.inode[1], tail.generation, 0)
+        before = [state.tag & 255 for state in self.states.values() if state.head == key and state.tag & ~255 == first]
+        return identity.instance_tag(tail.inode[1], tail.generation, max(before, default=-1) + 1)
+
+    def begin_at_end(self, tail: Tail) -> FileState | None:
+        """Give a tail without content a state that skips its whole lines. None where it has none. Raises OSError. A compressed
+        file is not expanded for it: as it is now, nothing of it is wanted."""
+        size = tail.look()
+        data_at, text = tail.text_at_front()
+        head, end = identity.head_of(text), data_at + len(text) if tail.packed else tail.line_start(size)
+        if head is None or not end:
+            return None
+        key, body_id = self._named(tail, data_at, head)
+        self._begin(tail, head, key, body_id, tail.front(BODY_AT))
+        if tail.packed and tail.state is not None:
+            tail.state.size, tail.state.packed, tail.state.skipped = 0, tail.stamp, tail.disk_size
+            tail.rest()
+        elif tail.state is not None:
+            identity.skip(tail.state, end, tail.mark)
+        return tail.state
+
+    def forget(self, tails: Iterable[Tail]) -> None:
+        """Take what `begin_at_end` gave them: it cannot be recorded now."""
+        for tail in tails:
+            if tail.state is not None:
+                del self.states[tail.state.origin]
+            self._contents.let_go(tail)
+
+    def _unlike(self, state: FileState, front: bytes) -> bool:
+        """Whether a known file begins differently. Only one that has not been read, so has no marks, is asked itself."""
+        owner = self._contents.owners.get(state.origin)
+        if state.offset or owner is None:
+            return False
+        try:
+            other = owner.front(BODY_AT)
+        except OSError:
+            return False
+        common = min(len(front), len(other))
+        return front[:common] != other[:common]
+
+    def _begin(self, tail: Tail, head: bytes, key: str, body_id: str, front: bytes) -> None:
+        twin = next((state for state in self.states.values() if body_id and state.body_id == body_id), None)
+        # What differs from its twin does so behind their equal first 4 KiB: of these the lines keep their IDs.
+        tag = self.tags.get(key, -1) + 1 if twin is None else twin.tag
+        if tail.source in self._instances:
+            tag = self._instance_tag(tail, key)
+        else:
+            self.tags[key] = max(tag, self.tags.get(key, 0))
+        again = self._fresh or twin is not None
+        state = FileState(
+            origin=self._make_origin(),
+            source=tail.source,
+            path=tail.name,
+            born_path=tail.born_path,
+            inode=tail.inode[1],
+            generation=tail.generation,
+            size=tail.size,
+            offset=0,
+            head=key,
+            tag=tag,
+            head_id=identity.file_id(self.scope, tail.source, head, tag),
+            body_id=body_id,
+            replay_until=tail.size if again else 0,
+        )
+        identity.see_front(state, front)
+        if front and not any(front) and len(front) == BODY_AT:
+            identity.see_behind_hole(state, tail.mark(tail.text_at_front()[0] + len(head)))
+        self.states[state.origin] = state
+        self._contents.hold(tail, state)
+
+    def _same(self, tail: Tail, known: FileState) -> None:
+        """Rule 4 and its like: nothing to send while it is a prefix; where it is longer, go on where the known one ended."""
+        if tail.size < known.offset:
+            return
+        owner = self._contents.owners.get(known.origin)
+        if owner is None:
+            log.info("%s: goes on where %s ended", tail.name, known.path)
+            known.path, known.gone_ns, known.finished = tail.name, 0, False
+            known.inode, known.generation = tail.inode[1], tail.generation
+            known.replay_until = max(known.replay_until, tail.size)
+            self._contents.hold(tail, known)
+        elif tail.size > known.offset and owner.reach(known.offset + 1) == known.offset and owner.ended:
+            copy = msgspec.structs.replace(
+                known,
+                origin=self._make_origin(),
+                path=tail.name,
+                born_path=tail.name,
+                inode=tail.inode[1],
+                generation=tail.generation,
+                size=tail.size,
+                marks=dict(known.marks),
+                recent=list(known.recent),
+                replay_until=tail.size,
+                base=known.offset,
+            )
+            self.states[copy.origin] = copy
+            self._contents.hold(tail, copy)
+
+    def _standing(self, state: FileState, asking: Tail) -> Standing:
+        owner = self._contents.owners.get(state.origin)
+        if state.origin in self._contents.unsure:
+            return Standing.ALIVE
+        if owner is not None and owner.packed:
+            return Standing.PACKED
+        if owner is not None and (not owner.deleted or owner.size > state.offset):
+            return Standing.ALIVE
+        gone_s = self._contents.gone_s.get(state.origin)
+        if gone_s is None:
+            return Standing.LONG_GONE if state.finished else Standing.JUST_GONE
+        return Standing.JUST_GONE if asking.first_seen_s - gone_s <= JUST_GONE_S else Standing.LONG_GONE
+
+    def at_end(self, tail: Tail) -> None:
+        """All that can be had of a file now was read. Of a compressed one that is noted, and what damage has cost."""
+        state = tail.state
+        if state is None or not tail.packed or not tail.ended or tail.unread or state.packed == tail.stamp:
+            return
+        if self._contents.untold_ends.get(state.origin) == tail.stamp:
+            return
+        if tail.damage:
+            log.error("%s: is damaged behind byte %d of its content: %s", tail.name, tail.size, tail.damage)
+            self._cut.append(Lost(state, "compressed_file_damaged", max(state.size - tail.size, 1), tail.size))
+            self._contents.untold_ends[state.origin] = tail.stamp
+        else:
+            state.size, state.packed = tail.size, tail.stamp
+            self.ends_to_note = True
+        tail.rest()
+
+    @property
+    def ends_told(self) -> bool:
+        """Whether all that damaged files have cost is in the spool."""
+        return not self._contents.untold_ends
+
+    # Step 3 ------------------------------------------------------------------------------------------------------------
+
+    def settle_missing(self, now_s: float, now_ns: int) -> Iterator[Tail | Lost]:
+        """Find a holder for every content that lost its own. Yields the tails found, and what is lost."""
+        yield from self.cut()
+        yield from self._search.settle(now_s, now_ns)
+
+    def cut(self) -> list[Lost]:
+        """What was cut away unread while the rest of its file stayed. To be told before anything more is read of that: the
+        state of what stayed knows nothing of it."""
+        cut, self._cut = self._cut, []
+        return cut
+
+    def open_tails(self) -> list[Tail]:
+        """The files that are open."""
+        return self._contents.handles.tails()
+
+    def give_up(self, tail: Tail, reason: str, now_ns: int) -> Lost | None:
+        """Let go of a deleted file for good: nothing else leads to what of it was not read."""
+        state = tail.state
+        if state is None:
+            return None
+        lost = Lost(state, reason, max(0, tail.size - state.offset), state.offset, exact=tail.ended, last=True)
+        state.size, state.gone_ns = tail.size, now_ns
+        state.finished = not lost.lost_bytes
+        if lost.lost_bytes:
+            self._contents.untold.add(state.origin)
+        self._contents.drop(tail)
+        return lost
+
+    @property
+    def is_waiting(self) -> bool:
+        """There are contents of which cannot be told yet what became of them."""
+        return bool(self._contents.unsure)
+
+    @property
+    def searching(self) -> bool:
+        """Where missing contents are takes more time to find out: ask again soon."""
+        return self._search.goes_on
+
+    def told(self) -> None:
+        """The losses found so far are in the spool, but for those that `cut` has not given away yet."""
+        self._search.told()
+        ends, waiting = self._contents.untold_ends, {lost.state.origin for lost in self._cut}
+        for origin in ends.keys() - waiting:
+            stamp, state = ends.pop(origin), self.states.get(origin)
+            if state is not None:
+                state.size, state.packed = state.offset, stamp
+
+    def finish(self, tail: Tail, now_s: float, now_ns: int) -> None:
+        """A rotated or deleted file was read to its end, and its bytes are synced."""
+        self._contents.finish(tail, now_s, now_ns)
+
+    def drop(self, tail: Tail) -> None:
+        """Forget a file on disk."""
+        self._contents.drop(tail)
+
+    def all_states(self) -> list[FileState]:
+        """What the next segment begins with."""
+        return self._contents.all_states()
+
+
+def _agrees(state: FileState, size: int, tail: Tail) -> bool:
+    return identity.agrees(state, min(size, state.offset), tail.holds)

@@ -1,0 +1,158 @@
+"""Contents that nothing holds any more: the rotated file that has them now, or what of them is lost.
+
+When a known file is missing at its path, its rotated siblings are looked for beside it and known by content, also where no
+source matches them. Where there is none, what was seen and not read is a loss; where that cannot be told just now, each
+walk looks again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+
+from agent.files.contents import Contents, Lost
+from agent.files.expand import NotYet, Unfinished
+from agent.files.identity import FileState
+from agent.files.tail import Tail
+from agent.files.wanted import Wanted
+
+log = logging.getLogger("agent.files")
+
+
+class Search:
+    """For the owners of contents that have lost theirs."""
+
+    def __init__(self, contents: Contents, wanted: Wanted | None = None) -> None:
+        """``wanted``: which contents the configuration has let go of; None: none."""
+        self._contents = contents
+        self._wanted = wanted
+        self._looked: dict[tuple[int, int], Tail] = {}
+        """Compressed siblings that were looked into and hold nothing that is missing: not to be expanded again."""
+        self._waited: set[str] = set()
+        self.goes_on = False
+        """It takes more time: call `settle` again soon."""
+
+    def settle(self, now_s: float, now_ns: int) -> Iterator[Tail | Lost]:
+        """Find a holder for every content that lost its own. Yields the tails found, and what is lost."""
+        contents = self._contents
+        self.goes_on = False
+        for state in list(contents.states.values()):
+            if state.origin in contents.owners or state.finished or state.origin in contents.untold:
+                continue
+            if (source := self.source_of(state)) is None:
+                continue
+            state.source = source
+            contents.gone_s.setdefault(state.origin, now_s)
+            try:
+                tail = self._sibling(state, now_s)
+            except OSError as error:
+                self._cannot_tell(state, error)
+                continue
+            contents.unsure.discard(state.origin)
+            if tail is not None:
+                yield tail
+            else:
+                yield from self._give_up(state, now_ns)
+        if not contents.unsure:
+            self._looked.clear()
+            self._waited.clear()
+
+    def _cannot_tell(self, state: FileState, error: OSError) -> None:
+        unsure = self._contents.unsure
+        if isinstance(error, NotYet):
+            self.goes_on = True
+        elif isinstance(error, Unfinished):
+            if state.origin not in self._waited:
+                self._waited.add(state.origin)
+                log.info(
+                    "%s: it may be in a compressed file that is being written: %s; waiting for it", state.path, error.strerror
+                )
+        elif state.origin not in unsure:
+            log.warning("%s: what became of it cannot be told: %s; each walk looks again", state.path, error)
+        unsure.add(state.origin)
+
+    def source_of(self, state: FileState) -> str | None:
+        """The source that a content belongs to now; None: to none any more."""
+        return state.source if self._wanted is None else self._wanted.source_of(state.source, state.born_path, state.path)
+
+    def _give_up(self, state: FileState, now_ns: int) -> Iterator[Lost]:
+        state.gone_ns = state.gone_ns or now_ns
+        state.finished = not state.gaps and state.size <= max(state.offset, state.read_to, state.half_to if state.halves else 0)
+        if not state.finished:
+            self._contents.untold.add(state.origin)
+        for start, end in state.gaps:
+            yield Lost(state, "spool_record_damaged", end - max(start, state.offset), max(start, state.offset), exact=True)
+        if state.size > (unread_from := max(state.offset, state.read_to, state.half_to if state.halves else 0)):
+            reason = "cut_before_read" if os.path.exists(state.path) else "deleted_before_read"
+            yield Lost(state, reason, state.size - unread_from, unread_from)
+
+    def told(self) -> None:
+        """The losses found so far are in the spool. Only now their files are done with: a head that says so before the losses
+        are told would make a crash swallow them."""
+        contents = self._contents
+        for origin in contents.untold & contents.states.keys():
+            contents.states[origin].finished = True
+        contents.untold.clear()
+
+    def _sibling(self, state: FileState, now_s: float) -> Tail | None:
+        """The rotated file that holds this content, by inode or by its marks. Raises OSError when none is found, and one
+        that may be it cannot be read: no space for handles, no right, a disk that fails."""
+        trouble: OSError | None = None
+        place = os.fsdecode(state.place) if state.place else state.path
+        tails = self._contents.tails
+        for path in self._places(state, place):
+            try:
+                stat = os.stat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                trouble = error
+                continue
+            inode = stat.st_dev, stat.st_ino
+            tail = tails.get(inode)
+            if tail is not None and tail.state is not None:
+                continue
+            tail = tail or self._candidate(path, state, stat, now_s)
+            try:
+                found = self._contents.is_in(state, tail)
+            except OSError as error:
+                found = False
+                matters = not isinstance(error, PermissionError) or stat.st_ino == state.inode
+                if matters and not isinstance(trouble, NotYet):
+                    trouble = error
+            if found:
+                return self._found(state, tail, path)
+            if tail.inode not in tails:
+                if tail.packed:
+                    self._looked[inode] = tail
+                tail.close()
+        if trouble is not None:
+            raise trouble
+        return None
+
+    def _candidate(self, path: str, state: FileState, stat: os.stat_result, now_s: float) -> Tail:
+        tail = self._looked.get((stat.st_dev, stat.st_ino))
+        if tail is None:
+            return self._contents.new_tail(path, state.source, stat, now_s)
+        tail.path = path
+        return tail
+
+    def _places(self, state: FileState, place: str) -> list[str]:
+        """Where it was last, where a rotation may have put it since, and where one may have put what was there at first."""
+        found = [place, *self._contents.siblings(place, state.source)]
+        if state.born_path != place:
+            found += self._contents.siblings(state.born_path, state.source)
+        return list(dict.fromkeys(found))
+
+    def _found(self, state: FileState, tail: Tail, path: str) -> Tail:
+        if tail.inode not in self._contents.tails:
+            tail.listed = False
+            self._contents.tails[tail.inode] = tail
+            self._looked.pop(tail.inode, None)
+        left = f"{tail.size - state.offset} bytes" if tail.ended else "what follows"
+        log.info("%s: found as %s, %s left to read", state.path, path, left)
+        state.gone_ns = 0
+        state.inode, state.generation = tail.inode[1], tail.generation
+        self._contents.hold(tail, state)
+        return tail

@@ -1,0 +1,1 @@
+"""Records out of the spool, over HTTP, until each has a final outcome."""

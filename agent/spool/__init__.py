@@ -1,0 +1,1 @@
+"""The disk queue that is the checkpoint."""

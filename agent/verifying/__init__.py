@@ -1,0 +1,1 @@
+"""The files on this machine against what the store has of them."""

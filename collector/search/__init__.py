@@ -1,0 +1,1 @@
+"""What is asked: parameters to statements, rows to answers."""

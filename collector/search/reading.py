@@ -1,0 +1,63 @@
+"""Around every read of a caller: who it is, a place at the turnstile, and what becomes of queries given up at a bound."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from collector.config import StoreConfig
+from collector.errors import QueryTooExpensive, StoreError
+from collector.parts import CONFIG, METRICS, STORE, TURNSTILE
+from collector.search.query import Statement
+from collector.store.store import Store
+from collector.tenants import caller, tenants
+from collector.tenants.tenants import Tenant
+
+GIVEN_UP_CODES = frozenset((158, 159, 160, 241, 307, 396))
+"""The engine's codes for a query that met one of its bounds: rows, time, slowness, memory, bytes, result."""
+
+Run = Callable[[Statement], Awaitable[list[tuple[Any, ...]]]]
+_encode = msgspec.json.Encoder().encode
+
+
+async def reader_of(request: web.Request, *, reads_query: bool = False) -> Tenant:
+    """The tenant, if the request's key may search; see `collector.tenants.caller.tenant_of`."""
+    return await caller.tenant_of(request, tenants.SEARCH, reads_query=reads_query)
+
+
+@asynccontextmanager
+async def running(request: web.Request, tenant: Tenant, endpoint: str) -> AsyncIterator[Run]:
+    """A place at the turnstile for one caller, with the bounds and the metrics of what is run in it."""
+    app = request.app
+    began = time.monotonic()
+    result = "error"
+    async with app[TURNSTILE].passing(tenant.tenant_id, tenant.limits.concurrent_queries):
+        try:
+            yield partial(_run, app[STORE], app[CONFIG].store)
+            result = "ok"
+        finally:
+            app[METRICS].query_seconds.labels(endpoint).observe(time.monotonic() - began)
+            app[METRICS].queries.labels(endpoint, result).inc()
+
+
+def json_of(value: object, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=_encode(value), content_type="application/json")
+
+
+async def _run(store: Store, config: StoreConfig, statement: Statement) -> list[tuple[Any, ...]]:
+    limit_s = min(statement.timeout_s or config.query_timeout_s, config.query_timeout_s)
+    try:
+        return await store.query(statement.sql, statement.params, timeout_s=limit_s)
+    except StoreError as error:
+        if error.code not in GIVEN_UP_CODES:
+            raise
+        raise QueryTooExpensive(
+            f"the search was given up at one of its bounds ({limit_s:g} s, memory or rows read); "
+            "narrow it: a shorter time range (start_time, end_time), a service, or a rarer word"
+        ) from error

@@ -1,0 +1,1 @@
+"""The engine, embedded or served: tables, and one set of calls."""

@@ -1,0 +1,271 @@
+"""The tables and views, and the check that they are as durable as the acks say.
+
+- `statements` is the whole schema as text, for `apply` and for ``schema print``: what a person reads is what runs.
+- Every statement can be run again and does nothing the second time; `VERSION` is recorded in `schema_version` when all
+  have run. A store with a newer version is refused: an older program would write rows the newer one misreads.
+- Any change to a statement comes with a new `VERSION` and with the statements that lead there from the one before: what
+  is new is made by its own statement, what changed by `_steps`. Either way ends at the same tables.
+- `check` reads back what the engine really does with our durability settings, and refuses to go on otherwise: without
+  them acknowledged rows sit in the page cache only, and a power cut takes them.
+
+`events` is a ReplacingMergeTree, the one deduplicator: all copies of (tenant_id, external_id) are one event, the one
+with the highest ``version`` (that is, the first written). Reads use FINAL. Weekly partitions per class of retention
+expire whole. The word index is built for closed weeks only: in every merge it would cost more than all else together.
+
+Known limits: one engine, no ``ON CLUSTER``, no replicated tables yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from collector.errors import ConfigError
+from collector.store import formats
+from collector.store.columns import (
+    AGENT_COLUMNS,
+    BLOCK_COLUMNS,
+    EVENT_COLUMNS,
+    EXCEPTION_COLUMNS,
+    KEY_COLUMNS,
+    KEY_USE_COLUMNS,
+    LINE_COLUMNS,
+    LOSS_COLUMNS,
+    OUTCOME_COLUMNS,
+    SHAPED_COLUMNS,
+    TENANT_COLUMNS,
+    TIME,
+    USAGE_COLUMNS,
+    WORD,
+)
+
+if TYPE_CHECKING:
+    from collector.store.store import Store
+
+VERSION = 3
+"""2 added the tables and views of events that transforms have made; 3 a column to `events`: which metrics were said to be 0."""
+
+RETENTION_CLASSES = (7, 14, 30, 90, 365)
+"""Days. Each class has weekly partitions of its own, so there must be few; beyond the last, whole years."""
+
+OUTCOME_DAYS = 400
+AGENT_DAYS = 90
+"""How long hourly outcomes, and agents that are silent, are remembered."""
+
+DURABLE = {
+    "fsync_after_insert": "1",
+    "fsync_part_directory": "1",
+    "min_rows_to_fsync_after_merge": "1",
+    "min_compressed_bytes_to_fsync_after_merge": "1",
+    "old_parts_lifetime": "480",
+    "max_suspicious_broken_parts": "1000000000",
+    "max_suspicious_broken_parts_bytes": "1000000000000000",
+}
+"""Settings of every table that keeps what was acknowledged. The last two: a broken part is set aside and reported,
+and the others stay readable, instead of a table that does not open."""
+
+_ITEMS = "arrayMap((k, v) -> concat(k, '=', v), mapKeys(attributes), mapValues(attributes))"
+_INDEXES = (
+    f"items Array(String) ALIAS {_ITEMS}",
+    "INDEX timestamp_minmax timestamp TYPE minmax GRANULARITY 1",
+    "INDEX id_bloom external_id TYPE bloom_filter(0.01) GRANULARITY 1",
+    f"INDEX attribute_items {_ITEMS} TYPE bloom_filter(0.01) GRANULARITY 1",
+    "INDEX message_words lower(message) TYPE text(tokenizer = 'splitByNonAlpha')",
+)
+WORD_INDEX = "message_words"
+
+READ_SETTINGS = {"use_skip_indexes_if_final_exact_mode": "0", "defer_partition_pruning_after_final": "0"}
+"""With every FINAL read: time ranges prune. Right as long as all copies of an ID agree in time and filtered columns."""
+
+DURABLE_TABLES = ("events", "losses", "tenants", "api_keys", "key_uses", "usage", "outcomes", "agents", "schema_version")
+
+
+def retention_class(days: int) -> int:
+    """The class that keeps at least ``days``; queries hide what is beyond the tenant's own number."""
+    for kept in RETENTION_CLASSES:
+        if days <= kept:
+            return kept
+    return -(-days // 365) * 365
+
+
+def statements(database: str) -> list[str]:
+    """The schema, in the order in which it has to be made. Each can be run again."""
+    return [
+        f"CREATE DATABASE IF NOT EXISTS {database}",
+        _kept(database, "schema_version", {"version": "UInt32", "applied": TIME}, "(applied)", "version"),
+        _events(database),
+        _kept(
+            database,
+            "losses",
+            LOSS_COLUMNS,
+            "",
+            "(tenant_id, loss_id)",
+            "TTL toDateTime(time) + toIntervalDay(retention_days)",
+        ),
+        _kept(database, "tenants", TENANT_COLUMNS, "(version)", "tenant_id"),
+        _kept(database, "api_keys", KEY_COLUMNS, "(version)", "key_hash"),
+        _kept(database, "key_uses", KEY_USE_COLUMNS, "(used)", "(tenant_id, key_id)"),
+        _kept(database, "usage", USAGE_COLUMNS, "(version)", "(month, tenant_id, writer)"),
+        _kept(
+            database,
+            "outcomes",
+            OUTCOME_COLUMNS,
+            "(version)",
+            "(tenant_id, hour, outcome, reason, writer)",
+            f"TTL hour + toIntervalDay({OUTCOME_DAYS})",
+        ),
+        _kept(
+            database,
+            "agents",
+            AGENT_COLUMNS,
+            "(seen)",
+            "(tenant_id, agent, scope)",
+            f"TTL toDateTime(seen) + toIntervalDay({AGENT_DAYS})",
+        ),
+        *(_passing(database, formats.table_of(name), BLOCK_COLUMNS, "Null") for name in (formats.RAW, formats.JSON)),
+        *(
+            _passing(database, formats.table_of(name + formats.SHAPED), SHAPED_COLUMNS, "Null")
+            for name in (formats.RAW, formats.JSON)
+        ),
+        _passing(database, "ingest_lines", _lines(), "Null"),
+        _passing(
+            database,
+            "ingest_exceptions",
+            EXCEPTION_COLUMNS,
+            "Memory SETTINGS min_rows_to_keep = 1000, max_rows_to_keep = 100000",
+        ),
+        _view(database, "ingest_raw_view", "events", formats.raw_view(database)),
+        _view(database, "ingest_json_view", "ingest_lines", formats.json_view(database)),
+        _view(database, "ingest_raw_shaped_view", "ingest_lines", formats.raw_shaped_view(database)),
+        _view(database, "ingest_json_shaped_view", "ingest_lines", formats.json_shaped_view(database)),
+        _view(
+            database,
+            "ingest_stored",
+            "events",
+            f"SELECT {', '.join(LINE_COLUMNS)} FROM {database}.ingest_lines WHERE reason = ''",
+        ),
+        _view(
+            database,
+            "ingest_excepted",
+            "ingest_exceptions",
+            "SELECT commit_id, record, reason, note, parse_error, count() AS events,\n"
+            "    groupArrayIf(offset, reason != '') AS offsets\n"
+            f"FROM {database}.ingest_lines WHERE reason != '' OR note != '' OR parse_error != ''\n"
+            "GROUP BY commit_id, record, reason, note, parse_error",
+        ),
+        f"CREATE VIEW IF NOT EXISTS {_events_live(database)}",
+    ]
+
+
+def _steps(database: str, found: int) -> list[str]:
+    """What changes tables that a store of version ``found`` may have, once all are there. Each can be run again."""
+    column = "zero_metrics"
+    before = list(EVENT_COLUMNS)[list(EVENT_COLUMNS).index(column) - 1]
+    steps = {
+        3: [
+            # Takes no row apart: rows from before have the default, and a 0 of theirs stays "not said".
+            f"ALTER TABLE {database}.events ADD COLUMN IF NOT EXISTS {column} {EVENT_COLUMNS[column]} AFTER {before}",
+            # A view knows the columns there were when it was made.
+            f"CREATE OR REPLACE VIEW {_events_live(database)}",
+        ]
+    }
+    return [statement for version, statements in steps.items() if found < version for statement in statements]
+
+
+async def apply(store: Store) -> int:
+    """Bring the store to `VERSION`, check its durability, and let it take inserts.
+
+    Returns:
+        The version found: 0 for a new store.
+
+    Raises:
+        ConfigError: the store is newer than this program, or does not keep what it acknowledges; with the mend.
+        StoreError, StoreAway: as `Store.command`.
+    """
+    make = statements(store.database)
+    await store.command(make[1])  # the database is there: opening the store made it
+    found = int((await store.query(f"SELECT max(version) FROM {store.database}.schema_version"))[0][0])
+    if found > VERSION:
+        raise ConfigError(
+            f"{store.place}: the store has schema version {found}, this program knows up to {VERSION}; "
+            "start the version that made it, or a newer one"
+        )
+    if found < VERSION:
+        for statement in [*make[2:], *_steps(store.database, found)]:
+            await store.command(statement)
+        now = (await store.query("SELECT toUnixTimestamp64Micro(now64(6, 'UTC'))"))[0][0]
+        await store.insert("schema_version", ("version", "applied"), [(VERSION, int(now))])
+    await check(store)
+    store.ready = True
+    return found
+
+
+async def check(store: Store) -> None:
+    """Read back that tables sync what they acknowledge and that inserts are not buffered. Raises ConfigError."""
+    tables: dict[str, str] = dict(
+        await store.query(
+            "SELECT name, engine_full FROM system.tables WHERE database = {database:String}",
+            {"database": store.database},
+        )
+    )
+    for table in DURABLE_TABLES:
+        missing = {k: v for k, v in DURABLE.items() if f"{k} = {v}" not in tables.get(table, "")}
+        if missing:
+            raise ConfigError(
+                f"{store.place}: table {store.database}.{table} is missing or may lose acknowledged rows in a power "
+                f"cut; run: ALTER TABLE {store.database}.{table} MODIFY SETTING {_settings(missing)}"
+            )
+    wanted = await store.insert_settings()
+    names = ", ".join(f"'{name}'" for name in wanted)
+    sql = f"SELECT name, value FROM system.settings WHERE name IN ({names})"
+    got: dict[str, str] = dict(await store.query(sql, settings=wanted))
+    for name, value in wanted.items():
+        if got.get(name) != value:
+            raise ConfigError(
+                f"{store.place}: the engine uses {name} = {got.get(name, 'nothing')} where inserts ask for {value}; "
+                "let the collector's user change this setting (see its settings profile and constraints)"
+            )
+
+
+def _events(database: str) -> str:
+    columns = ",\n  ".join([*(f"{name} {kind}" for name, kind in EVENT_COLUMNS.items()), *_INDEXES])
+    return f"""CREATE TABLE IF NOT EXISTS {database}.events (
+  {columns}
+) ENGINE = ReplacingMergeTree(version, is_deleted)
+PARTITION BY (retention_days, toMonday(timestamp))
+ORDER BY (tenant_id, external_id)
+TTL toDateTime(timestamp) + toIntervalDay(retention_days)
+SETTINGS index_granularity = 2048, ttl_only_drop_parts = 1, min_bytes_for_wide_part = 134217728,
+  exclude_materialize_skip_indexes_on_merge = '{WORD_INDEX}', {_settings(DURABLE)}"""
+
+
+def _events_live(database: str) -> str:
+    return f"{database}.events_live AS SELECT *, items FROM {database}.events FINAL\nSETTINGS {_settings(READ_SETTINGS)}"
+
+
+def _kept(database: str, table: str, columns: Mapping[str, str], version: str, order: str, more: str = "") -> str:
+    engine = f"ENGINE = ReplacingMergeTree{version or '()'}"
+    rest = "\n".join(part for part in (engine, f"ORDER BY {order}", more, f"SETTINGS {_settings(DURABLE)}") if part)
+    return f"CREATE TABLE IF NOT EXISTS {database}.{table} ({_columns(columns)}\n) {rest}"
+
+
+def _passing(database: str, table: str, columns: Mapping[str, str], engine: str) -> str:
+    return f"CREATE TABLE IF NOT EXISTS {database}.{table} ({_columns(columns)}\n) ENGINE = {engine}"
+
+
+def _view(database: str, name: str, target: str, select: str) -> str:
+    return f"CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.{name} TO {database}.{target} AS\n{select.strip()}"
+
+
+def _lines() -> dict[str, str]:
+    """`LINE_COLUMNS` on their way: no codecs, and what says which line of which commit it is."""
+    plain = {name: kind.partition(" CODEC")[0] for name, kind in LINE_COLUMNS.items()}
+    return {"commit_id": "UInt64", "record": "UInt32", "offset": "UInt64", "reason": WORD, "note": WORD, **plain}
+
+
+def _columns(columns: Mapping[str, str]) -> str:
+    return "".join(f"\n  {name} {kind}," for name, kind in columns.items()).rstrip(",")
+
+
+def _settings(settings: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in settings.items())

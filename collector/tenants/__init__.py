@@ -1,0 +1,1 @@
+"""Who is calling: tenants, keys, and what each may do."""

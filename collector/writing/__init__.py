@@ -1,0 +1,1 @@
+"""Group commit: from parcels to rows that are stored."""
