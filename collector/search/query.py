@@ -132,17 +132,15 @@ def parse(
         Invalid: names every parameter that is unknown or has a bad value.
     """
     given = Parameters(pairs, known=known, several=filters.SEVERAL)
-    oldest_us, newest_us = kept(retention_days, now_us)
-    start_us, end_us = given.window(now_us, oldest_us, newest_us)
+    narrowed = narrowed_by(given, tenant_id=tenant_id, retention_days=retention_days, now_us=now_us)
     check = _check(tenant_id, given.values)
     cursor = _cursor(given, check)
     lines = (given.choice("format", (JSON, LINES)) if "format" in given.values else accept) == LINES
     most = MAX_LINES_LIMIT if lines else MAX_LIMIT
-    search = Search(
-        tenant_id=tenant_id,
-        start_us=max(cursor.start_us if cursor else start_us, oldest_us),
-        end_us=cursor.end_us if cursor else end_us,
-        filters=filters_of(given),
+    search = msgspec.structs.replace(
+        narrowed,
+        start_us=max(cursor.start_us, kept(retention_days, now_us)[0]) if cursor else narrowed.start_us,
+        end_us=cursor.end_us if cursor else narrowed.end_us,
         limit=given.number("limit", 1, most, DEFAULT_LIMIT, "page by cursor"),
         offset=given.number("offset", 0, MAX_OFFSET, 0, "page by cursor"),
         ascending=given.choice("order", ("desc", "asc")) == "asc",
@@ -154,6 +152,13 @@ def parse(
         given.fault("offset", "is given beside a cursor", given.get("offset"), "give one of the two")
     given.check()
     return search
+
+
+def narrowed_by(given: Parameters, *, tenant_id: str, retention_days: int, now_us: int) -> Search:
+    """What window and filters leave, for whoever has parameters of its own besides. Faults are kept in ``given``."""
+    oldest_us, newest_us = kept(retention_days, now_us)
+    start_us, end_us = given.window(now_us, oldest_us, newest_us)
+    return Search(tenant_id, max(start_us, oldest_us), end_us, filters_of(given))
 
 
 def span_of(search: Search, most: int) -> Statement:
