@@ -106,6 +106,12 @@ _PAGE = (
     Parameter("cursor", "next_cursor of the page before, with the same parameters.", {"type": "string"}),
     Parameter("order", "By time.", {"enum": ["desc", "asc"], "default": "desc"}, "desc"),
     Parameter("format", "Instead of the Accept header.", {"enum": [query.JSON, query.LINES]}, query.JSON),
+    Parameter(
+        "count",
+        f"Of total_count: given up beyond {query.COUNT_ROWS:,} rows to read, exact whatever it costs, or not made.",
+        {"enum": list(query.COUNTS), "default": query.COUNT_BOUNDED},
+        query.COUNT_EXACT,
+    ),
 )
 _DRY_RUN = Parameter("dry_run", "Check and answer, store nothing.", {"enum": ["true", "false", "1", "0"]}, "false")
 _EVENT_ID = Parameter("event_id", "The event's ID.", {**_TEXT, "not": {"enum": list(RESERVED_IDS)}}, "order-17-paid", "path")

@@ -13,7 +13,8 @@ Promises:
 - An offset counts events from the front, each time anew: what arrives meanwhile shifts it. A cursor does not move.
 
 A page is found in three steps, because FINAL over all that a tenant keeps is slow and over a narrow window is not:
-`span_of` asks without FINAL where the nearest candidates lie, `page_of` reads that window with FINAL, `count_of` counts.
+`span_of` asks without FINAL where the nearest candidates lie, in windows that grow (`collector.search.walking`), `page_of`
+reads that span with FINAL, `count_of` counts.
 A row that FINAL shows is among the rows it does not hide, so a span that found fewer than it may is a hard bound.
 """
 
@@ -43,14 +44,17 @@ PAGE_BYTES = 16 << 20
 MAX_SPAN_IDS = 1000
 COUNT_TIMEOUT_S = 5.0
 """Beyond this a lower bound is told instead."""
+COUNT_ROWS = 2_000_000
+"""The same: so many rows are counted in about the time that a page takes. The engine says at once that there are more."""
+COUNT_BOUNDED, COUNT_EXACT, COUNT_NONE = COUNTS = ("bounded", "exact", "none")
 AHEAD_US = 25 * 3600 * 1_000_000
 """Events lie at most a day ahead of the collector that stored them; an hour is for clocks that differ."""
 DAY_US = 86_400_000_000
 
 WINDOW_PARAMETERS = ("start_time", "end_time")
-PARAMETERS = (*WINDOW_PARAMETERS, *filters.PARAMETERS, "limit", "offset", "cursor", "order", "format")
+PARAMETERS = (*WINDOW_PARAMETERS, *filters.PARAMETERS, "limit", "offset", "cursor", "order", "format", "count")
 JSON, LINES = "json", "ndjson"
-_UNBOUND = ("cursor", "limit", "offset", "format")
+_UNBOUND = ("cursor", "limit", "offset", "format", "count")
 """Parameters that do not decide which events come in which order."""
 Microseconds = Annotated[int, msgspec.Meta(ge=0, le=MAX_US)]
 
@@ -71,6 +75,10 @@ class Search(msgspec.Struct, frozen=True):
     check: bytes = b""
     lines: bool = False
     """The answer is wanted as NDJSON."""
+    count: str = COUNT_BOUNDED
+    """How much counting all that match may cost: one of `COUNTS`."""
+    asked_us: int = 0
+    """When; 0: not known."""
 
 
 class Statement(NamedTuple):
@@ -78,6 +86,8 @@ class Statement(NamedTuple):
     params: dict[str, Any]
     timeout_s: float | None = None
     """Less than the store's own, where waiting so long is not worth it."""
+    max_rows: int | None = None
+    """To read, likewise."""
 
 
 class Span(NamedTuple):
@@ -147,6 +157,8 @@ def parse(
         after=(cursor.time_us, cursor.external_id) if cursor else None,
         check=check,
         lines=lines,
+        count=given.choice("count", COUNTS),
+        asked_us=now_us,
     )
     if cursor and "offset" in given.values:
         given.fault("offset", "is given beside a cursor", given.get("offset"), "give one of the two")
@@ -201,7 +213,8 @@ def count_of(search: Search, span: Span | None = None) -> Statement:
         span: where the events from the cursor on lie, if known; it serves for the first page only.
     """
     where, params = where_of(msgspec.structs.replace(search, after=None), None if search.after else span)
-    return Statement(f"SELECT count() FROM events FINAL WHERE {where}", params, COUNT_TIMEOUT_S)
+    bounds = (None, None) if search.count == COUNT_EXACT else (COUNT_TIMEOUT_S, COUNT_ROWS)
+    return Statement(f"SELECT count() FROM events FINAL WHERE {where}", params, *bounds)
 
 
 def event_of_id(tenant_id: str, event_id: str, columns: Mapping[str, str], *, retention_days: int, now_us: int) -> Statement:

@@ -53,8 +53,10 @@ class SearchAnswer(msgspec.Struct, frozen=True):
     """One page of the events that match.
 
     `total_count` is how many events match all filters, on all pages together (the least there are, where
-    `total_is_exact` is false: counting took too long). `filtered_count` is how many of them are in this answer: the
-    length of `events`, never more than `limit`. `next_cursor` leads to the next page, while `has_more` is true.
+    `total_is_exact` is false: counting would cost more than the page, see `count`). `filtered_count` is how many of them
+    are in this answer: the length of `events`, never more than `limit`. `next_cursor` leads to the next page, while
+    `has_more` is true. Where `partial` is true the search was given up at a bound (`partial_reason`): the events shown
+    are the first in order, but how many follow is not known.
     """
 
     events: list[EventShown]
@@ -63,8 +65,10 @@ class SearchAnswer(msgspec.Struct, frozen=True):
     filtered_count: int
     has_more: bool
     next_cursor: str | None
+    partial: bool
     search_id: str
     execution_time_ms: float
+    partial_reason: str = ""
 
 
 class LossSum(msgspec.Struct, frozen=True):

@@ -53,7 +53,8 @@ def json_of(value: object, status: int = 200) -> web.Response:
 async def _run(store: Store, config: StoreConfig, statement: Statement) -> list[tuple[Any, ...]]:
     limit_s = min(statement.timeout_s or config.query_timeout_s, config.query_timeout_s)
     try:
-        return await store.query(statement.sql, statement.params, timeout_s=limit_s)
+        bound = {} if statement.max_rows is None else {"max_rows_to_read": _least(statement.max_rows, config.max_query_rows)}
+        return await store.query(statement.sql, statement.params, timeout_s=limit_s, settings=bound)
     except StoreError as error:
         if error.code not in GIVEN_UP_CODES:
             raise
@@ -61,3 +62,8 @@ async def _run(store: Store, config: StoreConfig, statement: Statement) -> list[
             f"the search was given up at one of its bounds ({limit_s:g} s, memory or rows read); "
             "narrow it: a shorter time range (start_time, end_time), a service, or a rarer word"
         ) from error
+
+
+def _least(rows: int, bound: int) -> int:
+    """The lower of two bounds, of which 0 is none."""
+    return min(rows, bound) if bound else rows

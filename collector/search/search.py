@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import time
 from secrets import token_hex
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
 
 from collector.errors import QueryTooExpensive
-from collector.search import query
+from collector.search import query, walking
 from collector.search.event import COLUMNS, Event, event_of
 from collector.search.query import Search, Span
 from collector.search.reading import Run, json_of, reader_of, running
@@ -25,11 +26,21 @@ LINES_TYPE = "application/x-ndjson"
 LINES_TYPES = (LINES_TYPE, "application/ndjson", "application/jsonl")
 CURSOR_HEADER = "X-Next-Cursor"
 HAS_MORE_HEADER = "X-Has-More"
+PARTIAL_HEADER = "X-Partial"
 
 FIRST_CANDIDATES = 220
 """Copies and deleted events among the candidates make a page short; a little more than twice a page is mostly enough."""
 WIDENING = 16
 _encode_lines = msgspec.json.Encoder().encode_lines
+
+
+class Page(NamedTuple):
+    events: list[Event]
+    has_more: bool
+    span: Span | None = None
+    """What all events lie in that were not shown before, if it is known."""
+    given_up: str = ""
+    """Why more was not looked for. These events do come first; how many follow is not known."""
 
 
 async def get_events(request: web.Request) -> web.Response:
@@ -44,20 +55,22 @@ async def get_events(request: web.Request) -> web.Response:
         accept=query.LINES if wants_lines(request.headers.get("Accept", "")) else query.JSON,
     )
     async with running(request, tenant, "search") as run:
-        events, has_more, span = await page(run, search)
-        total, is_exact = (0, True) if search.lines else await total_of(run, search, len(events), has_more, span)
-    last = events[-1] if has_more and events else None
+        found = await page(run, search)
+        total, is_exact = await total_of(run, search, found)
+    last = found.events[-1] if found.has_more and found.events else None
     cursor = query.cursor_after(search, last.time_us, last.external_id) if last else None
     if search.lines:
-        return _lines(events, has_more, cursor)
+        return _lines(found, cursor)
     return json_of(
         {
-            "events": [event.shown for event in events],
+            "events": [event.shown for event in found.events],
             "total_count": total,
             "total_is_exact": is_exact,
-            "filtered_count": len(events),
-            "has_more": has_more,
+            "filtered_count": len(found.events),
+            "has_more": found.has_more,
             "next_cursor": cursor,
+            "partial": bool(found.given_up),
+            **({"partial_reason": found.given_up} if found.given_up else {}),
             "search_id": token_hex(8),
             "execution_time_ms": round((time.monotonic() - began) * 1000, 3),
         }
@@ -75,38 +88,70 @@ def wants_lines(accept: str) -> bool:
     return False
 
 
-async def total_of(run: Run, search: Search, shown: int, has_more: bool, span: Span | None) -> tuple[int, bool]:
+async def total_of(run: Run, search: Search, found: Page) -> tuple[int, bool]:
     """How many events match on all pages, and whether that is exact or the least there are."""
-    if not (has_more or search.after or search.offset):
+    shown = len(found.events)
+    if not (found.has_more or search.after or search.offset):
         return shown, True
+    least = search.offset + shown + found.has_more + (search.after is not None)
+    if search.lines or search.count == query.COUNT_NONE or found.given_up:
+        return least, False
     try:
-        return (await run(query.count_of(search, span)))[0][0], True
+        return (await run(query.count_of(search, found.span)))[0][0], True
     except QueryTooExpensive:
-        return search.offset + shown + has_more + (search.after is not None), False
+        if search.count == query.COUNT_EXACT:
+            raise
+        return least, False
 
 
-def _lines(events: list[Event], has_more: bool, cursor: str | None) -> web.Response:
-    headers = {HAS_MORE_HEADER: "true" if has_more else "false"}
+def _lines(found: Page, cursor: str | None) -> web.Response:
+    headers = {HAS_MORE_HEADER: "true" if found.has_more else "false"}
     if cursor:
         headers[CURSOR_HEADER] = cursor
-    return web.Response(body=_encode_lines([event.shown for event in events]), content_type=LINES_TYPE, headers=headers)
+    if found.given_up:
+        headers[PARTIAL_HEADER] = "true"
+    return web.Response(body=_encode_lines([event.shown for event in found.events]), content_type=LINES_TYPE, headers=headers)
 
 
-async def page(run: Run, search: Search) -> tuple[list[Event], bool, Span | None]:
-    """The events of one page, whether more follow, and the span that all that follow lie in, if it is known."""
+async def page(run: Run, search: Search) -> Page:
+    """The next events in the search's order.
+
+    Raises:
+        QueryTooExpensive: a bound was met before any event was known to come first. If some were, they are the page.
+    """
     most = max(FIRST_CANDIDATES, FIRST_CANDIDATES * (search.offset + search.limit) // 100)
+    seen: Search | None = None
+    try:
+        for window in walking.windows(search):
+            found = await _page_in(run, window, most, at_least=0 if window is search else search.offset + search.limit + 1)
+            if window is search:
+                return found
+            if found.has_more:
+                return found._replace(span=None)
+            seen = window if found.span and found.span.rows else seen
+    except QueryTooExpensive as error:
+        nearest = await _page_in(run, seen, most) if seen else Page([], False)
+        if not nearest.events:
+            raise
+        return nearest._replace(has_more=True, span=None, given_up=error.message)
+    raise AssertionError("the last window is the search itself")
+
+
+async def _page_in(run: Run, search: Search, most: int, at_least: int = 0) -> Page:
+    """What one window has of a page, from ``most`` candidates on, and from more where they turn out to be copies.
+
+    Events are not read where there are fewer candidates than ``at_least``.
+    """
     while True:
         span = Span(*(await run(query.span_of(search, most)))[0])
-        if not span.rows:
-            return [], False, span
         whole = span.rows < most
         span = span.known_whole(whole)
-        found = await run(query.page_of(search, COLUMNS, span))
-        there = found[0][-1] if found else 0
-        events = [event_of(row[:-1]) for row in found[: search.limit]]
+        if not span.rows or span.rows < at_least:
+            return Page([], False, span)
+        rows = await run(query.page_of(search, COLUMNS, span))
+        there = rows[0][-1] if rows else 0
+        events = [event_of(row[:-1]) for row in rows[: search.limit]]
         has_more = there > len(events)
-        if whole:
-            return events, has_more, span
-        if there > search.limit:
-            return events, True, None
+        if whole or there > search.limit:
+            return Page(events, has_more, span if whole else None)
         most *= WIDENING

@@ -47,8 +47,8 @@ class Reader:
         return query.parse(pairs, tenant_id=self.tenant_id, retention_days=DAYS, now_us=self.now_us)
 
     async def searched(self, **more: str) -> set[str]:
-        events, _, _ = await search.page(self.run, self.parsed(**more))
-        return {event.external_id for event in events}
+        found = await search.page(self.run, self.parsed(**more))
+        return {event.external_id for event in found.events}
 
     async def paged(self, order: str) -> set[str]:
         """By cursors, an event a page; all pages after the first as of now, the first a day ago."""
@@ -57,14 +57,14 @@ class Reader:
         found: set[str] = set()
         while True:
             asked = self.parsed(order=order, limit="1", cursor=cursor)
-            events, has_more, _ = await search.page(self.run, asked)
-            found |= {event.external_id for event in events}
-            if not has_more:
+            page = await search.page(self.run, asked)
+            found |= {event.external_id for event in page.events}
+            if not page.has_more:
                 return found
-            cursor = query.cursor_after(asked, events[-1].time_us, events[-1].external_id)
+            cursor = query.cursor_after(asked, page.events[-1].time_us, page.events[-1].external_id)
 
     async def counted(self) -> int:
-        return (await search.total_of(self.run, self.parsed(), 0, True, None))[0]
+        return (await search.total_of(self.run, self.parsed(), search.Page([], has_more=True)))[0]
 
     async def summed(self) -> int:
         return summary.event_sums(await self.run(summary.events_of(self.parsed()))).count

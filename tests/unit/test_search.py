@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -6,8 +7,9 @@ import pytest
 
 from collector.errors import QueryTooExpensive, TooManyQueries
 from collector.search import event
-from collector.search.query import COUNT_TIMEOUT_S, MAX_SPAN_IDS, Search, Statement
-from collector.search.search import FIRST_CANDIDATES, page, total_of, wants_lines
+from collector.search.event import Event
+from collector.search.query import COUNT_ROWS, COUNT_TIMEOUT_S, MAX_SPAN_IDS, Search, Statement
+from collector.search.search import FIRST_CANDIDATES, Page, page, total_of, wants_lines
 from collector.search.turnstile import Turnstile
 
 FILE_ID = "0123456789abcdef-0000000000ff-89abcdef"
@@ -23,16 +25,17 @@ def row(time_us: int, external_id: str, **values: Any) -> tuple[Any, ...]:
 class Store:
     """Stored copies of events: ``times`` with FINAL, each ``copies`` times without."""
 
-    def __init__(self, times: list[int], copies: int = 1) -> None:
-        self.times = sorted(times, reverse=True)
+    def __init__(self, times: list[int], copies: int = 1, *, ascending: bool = False) -> None:
+        self.times = sorted(times, reverse=not ascending)
         self.copies = copies
+        self.ascending = ascending
         self.shown = 10**6
         self.statements: list[Statement] = []
 
     async def run(self, statement: Statement) -> list[tuple[Any, ...]]:
         self.statements.append(statement)
         params = statement.params
-        within = [time for time in self.times if params["start"] <= time <= params["end"]]
+        within = [time for time in self.times if params["start"] <= time <= params["end"] and self._follows(time, params)]
         if "FINAL" in statement.sql:
             there = within[params["offset"] :][: params["rows"]]
             return [(*row(time, f"id-{time}"), len(there)) for time in there[: self.shown]]
@@ -40,11 +43,20 @@ class Store:
         ids = [f"id-{time}" for time in copies][:MAX_SPAN_IDS]
         return [(min(copies, default=0), max(copies, default=0), len(copies), ids)]
 
+    def _follows(self, time: int, params: dict[str, Any]) -> bool:
+        if "after" not in params:
+            return True
+        return bool(time > params["after"] if self.ascending else time < params["after"])
 
-def found(store: Store, limit: int = 10, offset: int = 0) -> tuple[list[int], bool]:
-    search = Search("t", 0, 10**9, limit=limit, offset=offset)
-    events, has_more, _ = asyncio.run(page(store.run, search))
-    return [found.time_us for found in events], has_more
+
+def shown_at(times: Iterable[int]) -> list[Event]:
+    return [event.event_of(row(time, f"id-{time}")) for time in times]
+
+
+def found(store: Store, limit: int = 10, offset: int = 0, end_us: int = 10**8, **more: Any) -> tuple[list[int], bool]:
+    """``end_us``: within the first window that is looked at, if nothing else is said."""
+    page_ = asyncio.run(page(store.run, Search("t", 0, end_us, limit=limit, offset=offset, **more)))
+    return [found.time_us for found in page_.events], page_.has_more
 
 
 def test_nothing_stored_is_one_question() -> None:
@@ -115,11 +127,86 @@ def test_ndjson_is_answered_to_who_asks_for_it_first(accept: str, lines: bool) -
 
 def test_a_count_that_takes_too_long_becomes_a_lower_bound() -> None:
     async def run(statement: Statement) -> list[tuple[Any, ...]]:
-        assert statement.timeout_s == COUNT_TIMEOUT_S
+        assert (statement.timeout_s, statement.max_rows) == (COUNT_TIMEOUT_S, COUNT_ROWS)
         raise QueryTooExpensive("given up")
 
-    search = Search("t", 0, 1, offset=20)
-    assert asyncio.run(total_of(run, search, 10, True, None)) == (31, False)
+    shown = Page(shown_at(range(10)), has_more=True)
+    assert asyncio.run(total_of(run, Search("t", 0, 1, offset=20), shown)) == (31, False)
+
+
+def test_a_count_that_was_asked_to_be_exact_is_exact_or_a_refusal() -> None:
+    async def run(statement: Statement) -> list[tuple[Any, ...]]:
+        assert (statement.timeout_s, statement.max_rows) == (None, None)
+        raise QueryTooExpensive("given up")
+
+    with pytest.raises(QueryTooExpensive):
+        asyncio.run(total_of(run, Search("t", 0, 1, count="exact"), Page(shown_at([1]), has_more=True)))
+
+
+def test_no_count_is_made_for_who_wants_none() -> None:
+    asked = Search("t", 0, 1, count="none")
+    assert asyncio.run(total_of(Store([]).run, asked, Page(shown_at([1, 2]), has_more=True))) == (3, False)
+
+
+DAY_US = 86_400_000_000
+
+
+def test_the_newest_events_are_found_without_a_look_at_the_rest() -> None:
+    """Of a month in which an event comes every minute, the newest ten lie in the last quarter of an hour."""
+    minutes = list(range(0, 30 * DAY_US, 60_000_000))
+    store = Store(minutes)
+    assert found(store, end_us=30 * DAY_US) == (minutes[:-11:-1], True)
+    assert [statement.params["start"] for statement in store.statements] == [30 * DAY_US - 15 * 60_000_000, minutes[-15]]
+
+
+@pytest.mark.parametrize("ascending", [False, True])
+@pytest.mark.parametrize("copies", [1, 4])
+@pytest.mark.parametrize("every_us", [60_000_000, 3_600_000_000, 5 * DAY_US])
+def test_windows_change_nothing_about_what_is_found(every_us: int, copies: int, ascending: bool) -> None:
+    times = list(range(0, 30 * DAY_US, every_us))
+    store = Store(times, copies, ascending=ascending)
+    wanted = times if ascending else times[::-1]
+    for limit in (1, 5, 6, 7, 24, 200):
+        assert found(store, limit, end_us=30 * DAY_US, ascending=ascending) == (wanted[:limit], len(times) > limit)
+    after = wanted[len(wanted) // 2]
+    rest = wanted[len(wanted) // 2 + 1 :]
+    assert found(store, 3, end_us=30 * DAY_US, ascending=ascending, after=(after, "")) == (rest[:3], len(rest) > 3)
+
+
+def test_the_front_of_what_is_asked_for_is_now_and_not_the_end_of_tomorrow() -> None:
+    store = Store(list(range(0, 10**9, 10**6)))
+    assert found(store, end_us=10**9 + 2 * DAY_US, asked_us=10**9)[1]
+    assert store.statements[0].params["start"] == 10**9 - 900_000_000
+    assert len(store.statements) == 2
+
+
+def test_the_page_after_a_cursor_is_looked_for_from_there_on() -> None:
+    store = Store(list(range(0, 30 * DAY_US, 60_000_000)))
+    assert found(store, end_us=30 * DAY_US, after=(10 * DAY_US, ""))[1]
+    assert store.statements[0].params["start"] == 10 * DAY_US - 900_000_000
+
+
+def test_what_is_known_to_come_first_is_shown_when_the_rest_is_too_dear() -> None:
+    store = Store([30 * DAY_US - 1, 30 * DAY_US - 2, 5])
+
+    async def run(statement: Statement) -> list[tuple[Any, ...]]:
+        if statement.params["start"] < 20 * DAY_US:
+            raise QueryTooExpensive("given up at a bound")
+        return await store.run(statement)
+
+    got = asyncio.run(page(run, Search("t", 0, 30 * DAY_US)))
+    assert ([event.time_us for event in got.events], got.has_more) == ([30 * DAY_US - 1, 30 * DAY_US - 2], True)
+    assert got.given_up == "given up at a bound"
+
+
+def test_what_is_too_dear_before_anything_is_known_is_refused() -> None:
+    async def run(statement: Statement) -> list[tuple[Any, ...]]:
+        if statement.params["start"] == 0:
+            raise QueryTooExpensive("given up")
+        return await Store([]).run(statement)
+
+    with pytest.raises(QueryTooExpensive):
+        asyncio.run(page(run, Search("t", 0, 30 * DAY_US)))
 
 
 def test_an_event_shows_the_offset_in_its_id() -> None:
