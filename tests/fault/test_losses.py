@@ -56,7 +56,7 @@ def test_a_source_deleted_before_an_fsync_that_fails_is_a_loss_and_not_silent(fo
             reading.spool.sync()
         app.path.unlink()
     with Reading(folder, logs) as reading:
-        until(lambda: reading.counts("lost_bytes"), "the loss is told")
+        reading.has_told()
     (loss,) = losses_in(folder)
     assert (loss.reason, loss.lost_bytes, loss.at_least) == ("deleted_before_read", 14, True)
 
@@ -79,7 +79,7 @@ def test_kill_between_loss_and_offset(folder: Path, logs: Path) -> None:
     lose_14_bytes(folder, logs)
     for _ in range(2):
         with Reading(folder, logs) as reading:
-            until(lambda reading=reading: reading.counts("lost_bytes"), "the loss is told")
+            reading.has_told()
     losses = losses_in(folder)
     assert len(losses) == 2
     assert len({loss.loss_id for loss in losses}) == 1

@@ -88,7 +88,7 @@ def test_an_unread_file_whose_place_others_take_is_a_loss_and_they_have_ids_of_t
         after.write(200)
         reading.disk.room_bytes = None
         reading.has_read(201)
-        until(lambda: reading.counts("lost_bytes"), "the loss is told")
+        reading.has_told()
     assert losses(tmp_path / "spool") == [("cut_before_read", 0, lost, True)]
     found = spooled(tmp_path / "spool")
     named = {event.event.decode(): {event.external_id} for event in events(app.path, scope=SCOPE, source="app")}
@@ -105,7 +105,8 @@ def test_an_unread_file_that_others_replace_while_the_agent_is_down_is_a_loss(tm
     app.write(200)
     with Reading(tmp_path / "spool", logs) as reading:
         reading.has_read(200)
-        until(lambda: reading.counts("lost_bytes") == 2000, "the loss is told")
+        reading.has_told()
+        assert reading.counts("lost_bytes") == 2000
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_what_is_cut_back_unread_is_a_loss_of_exactly_these_bytes(
         os.truncate(app.path, cut(read, size))
         seen(reading, app.path, cut(read, size))
         reading.disk.room_bytes = None
-        until(lambda: reading.counts("lost_bytes"), "the loss is told")
+        reading.has_told()
     first, count = lost(read, size)
     assert losses(tmp_path / "spool") == [("cut_before_read", first, count, False)]
 
@@ -147,7 +148,7 @@ def test_an_unread_file_that_is_cut_back_is_read_as_far_as_it_still_goes(tmp_pat
         seen(reading, app.path, size // 2)
         reading.disk.room_bytes = None
         reading.has_read(1 + 10)
-        until(lambda: reading.counts("lost_bytes"), "the loss is told")
+        reading.has_told()
     assert losses(tmp_path / "spool") == [("cut_before_read", size // 2, size // 2, False)]
     assert app.lines[:10] == [line for line in app.lines if line in spooled(tmp_path / "spool")]
 

@@ -73,6 +73,15 @@ class Reading:
         until(lambda: self.error or self.counts("read_events") >= events, f"{events} events are read", told=self.ledger.counts)
         assert self.error is None, self.error
 
+    def has_told(self, lost_bytes: int = 1) -> None:
+        """Wait until at least so many bytes are told lost: counted, which comes first, and in the spool, which may have to
+        wait for room."""
+        until(lambda: self.error or self._tells(lost_bytes), "the loss is in the spool", told=self.ledger.counts)
+        assert self.error is None, self.error
+
+    def _tells(self, lost_bytes: int) -> bool:
+        return self.counts("lost_bytes") >= lost_bytes and not self.reader.recorder.losses
+
     def counts(self, name: str) -> int:
         return self.ledger.counts().get(name, 0)
 
