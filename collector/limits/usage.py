@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 WRITE_S = 2.0
 READ_S = 5.0
 KEPT_S = 10.0
-"""An answer waits at most so long for its count to be written: on a machine that is overloaded an insert takes seconds, and a crash
-then would forget what was answered."""
+"""An answer waits at most so long for its count to be written. On an overloaded machine an insert takes seconds; what is
+answered without its count, a crash forgets."""
 _COLUMNS = ("tenant_id", "month", "writer", "events", "bytes", "version")
 
 
