@@ -195,13 +195,17 @@ def _words(given: Parameters) -> tuple[str, ...]:
 
 
 def _word_parts(words: Sequence[str], params: dict[str, Any]) -> Iterator[str]:
-    """ASCII words are looked for in ``lower(…)``, which the index holds; others need the dearer ``lowerUTF8(…)``."""
-    plain = [word for word in words if word.isascii()]
+    """ASCII words are looked for in ``lower(…)``, which the indexes hold; others need the dearer ``lowerUTF8(…)``.
+
+    Word by word: both halves of each OR have an index then, and the engine reads only what some index leaves over.
+    """
     wide = list(dict.fromkeys(word.lower() for word in words if not word.isascii()))
+    for n, word in enumerate(word for word in words if word.isascii()):
+        params[f"word{n}"] = word
+        yield _in_either("lower({})", f"[{{word{n}:String}}]")
     greek = [word.replace("ς", "σ") for word in wide if "ς" in word or "σ" in word]
     wide = [word for word in wide if "ς" not in word and "σ" not in word]
     kinds = (
-        ("words", "lower({})", plain),
         ("wide_words", "lowerUTF8({})", wide),
         # At the end of a word Σ is made ς, elsewhere σ: which end that is depends on what stands behind the word.
         ("greek_words", "replaceAll(lowerUTF8({}), 'ς', 'σ')", greek),
@@ -214,3 +218,7 @@ def _word_parts(words: Sequence[str], params: dict[str, Any]) -> Iterator[str]:
                 f"(hasAllTokens({lowered.format('message')}, {bound}) OR (title != '' AND "
                 f"hasAllTokens({lowered.format(_TITLE_AND_MESSAGE)}, {bound})))"
             )
+
+
+def _in_either(lowered: str, words: str) -> str:
+    return f"(hasAllTokens({lowered.format('message')}, {words}) OR hasAllTokens({lowered.format('title')}, {words}))"

@@ -42,8 +42,9 @@ from collector.store.columns import (
 if TYPE_CHECKING:
     from collector.store.store import Store
 
-VERSION = 3
-"""2 added the tables and views of events that transforms have made; 3 a column to `events`: which metrics were said to be 0."""
+VERSION = 4
+"""2 added the tables and views of events that transforms have made; 3 a column to `events`: which metrics were said to be 0;
+4 an index of the words of titles."""
 
 RETENTION_CLASSES = (7, 14, 30, 90, 365)
 """Days. Each class has weekly partitions of its own, so there must be few; beyond the last, whole years."""
@@ -71,8 +72,13 @@ _INDEXES = (
     "INDEX id_bloom external_id TYPE bloom_filter(0.01) GRANULARITY 1",
     f"INDEX attribute_items {_ITEMS} TYPE bloom_filter(0.01) GRANULARITY 1",
     "INDEX message_words lower(message) TYPE text(tokenizer = 'splitByNonAlpha')",
+    "INDEX title_words lower(title) TYPE text(tokenizer = 'splitByNonAlpha')",
 )
 WORD_INDEX = "message_words"
+"""Built for closed weeks (`collector.store.sealing`)."""
+TITLE_INDEX = "title_words"
+"""Built in merges: lines have no title, so it costs next to nothing. Without it the words of a search, which may stand in the
+title or in the message, would be looked for in every row: no index serves one half of an OR alone."""
 
 READ_SETTINGS = {"use_skip_indexes_if_final_exact_mode": "0", "defer_partition_pruning_after_final": "0"}
 """With every FINAL read: time ranges prune. Right as long as all copies of an ID agree in time and filtered columns."""
@@ -167,7 +173,11 @@ def _steps(database: str, found: int) -> list[str]:
             f"ALTER TABLE {database}.events ADD COLUMN IF NOT EXISTS {column} {EVENT_COLUMNS[column]} AFTER {before}",
             # A view knows the columns there were when it was made.
             f"CREATE OR REPLACE VIEW {_events_live(database)}",
-        ]
+        ],
+        4: [
+            f"ALTER TABLE {database}.events ADD INDEX IF NOT EXISTS {_INDEXES[-1].removeprefix('INDEX ')}",
+            f"ALTER TABLE {database}.events MATERIALIZE INDEX {TITLE_INDEX} SETTINGS mutations_sync = 0",
+        ],
     }
     return [statement for version, statements in steps.items() if found < version for statement in statements]
 

@@ -52,7 +52,8 @@ CREATE TABLE IF NOT EXISTS pulsestream.events (
   INDEX timestamp_minmax timestamp TYPE minmax GRANULARITY 1,
   INDEX id_bloom external_id TYPE bloom_filter(0.01) GRANULARITY 1,
   INDEX attribute_items arrayMap((k, v) -> concat(k, '=', v), mapKeys(attributes), mapValues(attributes)) TYPE bloom_filter(0.01) GRANULARITY 1,
-  INDEX message_words lower(message) TYPE text(tokenizer = 'splitByNonAlpha')
+  INDEX message_words lower(message) TYPE text(tokenizer = 'splitByNonAlpha'),
+  INDEX title_words lower(title) TYPE text(tokenizer = 'splitByNonAlpha')
 ) ENGINE = ReplacingMergeTree(version, is_deleted)
 PARTITION BY (retention_days, toMonday(timestamp))
 ORDER BY (tenant_id, external_id)

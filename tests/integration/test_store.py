@@ -148,7 +148,7 @@ def test_the_schema_is_applied_once_and_can_be_applied_again(home: Home) -> None
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_what_an_older_version_wrote_is_found_after_the_upgrade(home: Home, owner: Tenant, version: int) -> None:
     async def run() -> None:
         made = (GOLDEN / f"schema-v{version}.sql").read_text().removesuffix(";\n").replace("pulsestream", "upgraded")
@@ -162,6 +162,7 @@ def test_what_an_older_version_wrote_is_found_after_the_upgrade(home: Home, owne
             assert await schema.apply(store) == version
             assert await schema.apply(store) == schema.VERSION
             assert await _tables(store) == await _tables(store, "pulsestream")
+            assert await _indexes(store) == await _indexes(store, "pulsestream")
             (found,) = await store.query(f"SELECT {', '.join(COLUMNS.values())} FROM upgraded.events FINAL")
             assert event_of(found).shown["metrics"] == {"request_size_bytes": 5}  # its other zeros were not said
             writer = Writer(store, WriterConfig(commit_interval_s=0.0), Metrics(), clock_ns=lambda: NOW_NS)
@@ -180,7 +181,7 @@ def test_a_newer_schema_is_refused_with_the_mend(home: Home) -> None:
         async with other_database(home, "newer") as store:
             await schema.apply(store)
             await store.insert("schema_version", ("version", "applied"), [(99, 1)])
-            with pytest.raises(ConfigError, match=r"schema version 99, this program knows up to 3; start the version"):
+            with pytest.raises(ConfigError, match=r"schema version 99, this program knows up to 4; start the version"):
                 await schema.apply(store)
 
     asyncio.run(run())
@@ -398,6 +399,14 @@ async def _tables(store: Store, database: str = "") -> list[tuple[Any, ...]]:
     return await store.query(
         "SELECT table, position, name, type, default_expression, compression_codec FROM system.columns "
         "WHERE database = {database:String} AND NOT startsWith(table, '.') ORDER BY table, position",
+        {"database": database or store.database},
+    )
+
+
+async def _indexes(store: Store, database: str = "") -> list[tuple[Any, ...]]:
+    return await store.query(
+        "SELECT table, name, type_full, expr, granularity FROM system.data_skipping_indices "
+        "WHERE database = {database:String} ORDER BY table, name",
         {"database": database or store.database},
     )
 

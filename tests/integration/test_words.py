@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from collector.search import query
 from collector.search.query import Search, Statement
-from collector.store.schema import WORD_INDEX
+from collector.store.schema import TITLE_INDEX, WORD_INDEX
 from collector.store.store import Store
 from collector.tenants.tenants import Tenant
 from tests.integration.conftest import Home
@@ -88,10 +88,11 @@ def test_every_odd_text_is_found_by_its_words_with_the_index_and_without(embedde
             await stored(store, owner.tenant_id, [("", text) for text in TEXTS])
             await stored(store, titled, [(text, "") for text in TEXTS])
             assert await differing(store) == []
-            await store.command(f"ALTER TABLE events MATERIALIZE INDEX {WORD_INDEX} SETTINGS mutations_sync = 2")
+            for index in (WORD_INDEX, TITLE_INDEX):
+                await store.command(f"ALTER TABLE events MATERIALIZE INDEX {index} SETTINGS mutations_sync = 2")
             statement = asking(owner.tenant_id, "kelvin")
             plan = await store.query(f"EXPLAIN indexes = 1 {statement.sql}", statement.params)
-            assert any(WORD_INDEX in line for (line,) in plan), plan
+            assert all(any(index in line for (line,) in plan) for index in (WORD_INDEX, TITLE_INDEX)), plan
             assert await differing(store) == []
             assert await differing(store, use_skip_indexes="0") == []
 
