@@ -68,6 +68,7 @@ from collector.serving.front import respond
 from collector.serving.peers import ALONE, Peers
 from collector.store import schema
 from collector.store.breakage import Breakage
+from collector.store.sealing import Sealer
 from collector.store.store import Store
 from collector.tenants import caller, registration, tenants
 from collector.tenants.auth import AdminGate, Keyring
@@ -104,7 +105,7 @@ def build(config: Config, peers: Peers = ALONE) -> web.Application:
         tenant_share=config.writer.tenant_share,
         retry_after_s=config.writer.retry_after_s,
     )
-    app.cleanup_ctx.extend((_threads, _store, _breakage, _schema, _tenants, _quota, _reports, _writer))
+    app.cleanup_ctx.extend((_threads, _store, _breakage, _schema, _sealing, _tenants, _quota, _reports, _writer))
     app.on_response_prepare.append(caller.say_budget)
     app.router.add_routes(
         [
@@ -165,6 +166,16 @@ async def _schema(app: web.Application) -> AsyncIterator[None]:
     watch.cancel()
     with suppress(asyncio.CancelledError):
         await watch
+
+
+async def _sealing(app: web.Application) -> AsyncIterator[None]:
+    if not app[CONFIG].store.index_words:
+        yield
+        return
+    sealer = Sealer(app[STORE], app[METRICS])
+    sealer.start()
+    yield
+    await sealer.stop()
 
 
 async def _tenants(app: web.Application) -> AsyncIterator[None]:

@@ -59,6 +59,8 @@ class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_query_threads: Annotated[int, msgspec.Meta(ge=1, le=256)] = 2
     min_free_disk_ratio: Ratio = 0.02
     """Below it inserts are refused (503) while reads go on."""
+    index_words: bool = True
+    """Build the index of words of weeks that are over, in the background."""
 
 
 class WriterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

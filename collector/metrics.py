@@ -124,6 +124,9 @@ class Metrics:
         self.parts_set_aside = gauge(
             "store_parts_set_aside", "Damaged parts of the store that are set aside.", "livemostrecent"
         )
+        self.rows_without_index = gauge(
+            "store_rows_without_word_index", "Events that a search for words has to read one by one.", "livemostrecent"
+        )
         self.store_errors = counter("store_errors", "Statements the engine refused, by kind (away, error).", "kind")
         self.queries = counter("queries", "Queries of callers, by endpoint and result.", "endpoint", "result")
         self.query_seconds = histogram("query_duration_seconds", "Queries of callers.", _SECONDS, "endpoint")
