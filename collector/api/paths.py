@@ -6,18 +6,19 @@ from typing import Any, NamedTuple
 
 from agent import wire
 from collector.api import api_types
+from collector.figures import answers, histogram, intervals
 from collector.ingest import event_types, events
 from collector.ingest.event_types import EVENT_TYPES, SEVERITIES
 from collector.ingest.moments import MOMENT_FORMS
 from collector.limits import allowance
-from collector.search import filters, ids, query, read_types, reports
+from collector.search import fields, filters, ids, query, read_types, reports
 from collector.tenants import administration
 
 KEY, ADMIN, ANYONE = "key", "admin", ""
 JSON = "application/json"
 INGESTION = "/api/v1/ingestion"
 DESCRIPTION_PATH = "/api/v1/openapi.json"
-RESERVED_IDS = ("search", "types", "severities", "batch")
+RESERVED_IDS = ("search", "histogram", "types", "severities", "batch")
 """Event IDs that are no events in a path."""
 
 
@@ -113,6 +114,35 @@ _PAGE = (
         query.COUNT_EXACT,
     ),
 )
+_FIELD = rf"({'|'.join(name for name, field in fields.FIELDS.items() if field.kind != fields.TIME)}|attr\..+)"
+_BUCKETS = (
+    Parameter(
+        "interval",
+        f"Length of a bucket: {intervals.FORMS}. `auto`: what suits the window.",
+        {
+            "type": "string",
+            "pattern": "^([1-9][0-9]{0,3}[smhdw]|P([1-9][0-9]{0,3}[WD]|T[1-9][0-9]{0,3}[HMS])|auto)$",
+            "default": histogram.AUTO,
+        },
+        "1h",
+    ),
+    Parameter(
+        "time_zone",
+        "Buckets are aligned to this zone's clock.",
+        {"type": "string", "default": "UTC"},
+        "Europe/Berlin",
+    ),
+)
+_HISTOGRAM = (
+    *_BUCKETS,
+    Parameter("by", "A field; attributes as attr.NAME.", {"type": "string", "pattern": f"^{_FIELD}$"}, "severity"),
+    Parameter(
+        "top",
+        "With `by`: how many values are listed, those with the most events.",
+        {"type": "integer", "minimum": 1, "maximum": histogram.MAX_TOP, "default": histogram.DEFAULT_TOP},
+        5,
+    ),
+)
 _DRY_RUN = Parameter("dry_run", "Check and answer, store nothing.", {"enum": ["true", "false", "1", "0"]}, "false")
 _EVENT_ID = Parameter("event_id", "The event's ID.", {**_TEXT, "not": {"enum": list(RESERVED_IDS)}}, "order-17-paid", "path")
 _SLUG = Parameter("slug", "The tenant's short name.", _TEXT, "blue-shop", "path")
@@ -161,6 +191,10 @@ OPERATIONS = (
         "get", f"{INGESTION}/events/search", "searchEvents", "Find events; newest first",
         scope="search", answer=read_types.SearchAnswer, refusals=(429,), parameters=(*_WINDOW, *_FILTERS, *_PAGE),
         more_answers=("application/x-ndjson",),
+    ),
+    Operation(
+        "get", f"{INGESTION}/events/histogram", "countOverTime", "Numbers of events over time, in all or by a field's values",
+        scope="search", answer=answers.HistogramAnswer, refusals=(429,), parameters=(*_WINDOW, *_FILTERS, *_HISTOGRAM),
     ),
     Operation(
         "get", f"{INGESTION}/events/types", "listEventTypes", "The event types there are",

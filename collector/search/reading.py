@@ -19,8 +19,8 @@ from collector.store.store import Store
 from collector.tenants import caller, tenants
 from collector.tenants.tenants import Tenant
 
-GIVEN_UP_CODES = frozenset((158, 159, 160, 241, 307, 396))
-"""The engine's codes for a query that met one of its bounds: rows, time, slowness, memory, bytes, result."""
+GIVEN_UP_CODES = {158: "rows", 159: "time", 160: "time", 241: "memory", 307: "rows", 396: "rows"}
+"""The engine's codes for a query that met one of its bounds (rows, time, slowness, memory, bytes, result), and which."""
 
 Run = Callable[[Statement], Awaitable[list[tuple[Any, ...]]]]
 _encode = msgspec.json.Encoder().encode
@@ -52,14 +52,19 @@ def json_of(value: object, status: int = 200) -> web.Response:
 
 async def _run(store: Store, config: StoreConfig, statement: Statement) -> list[tuple[Any, ...]]:
     limit_s = min(statement.timeout_s or config.query_timeout_s, config.query_timeout_s)
+    bound = {} if statement.max_rows is None else {"max_rows_to_read": _least(statement.max_rows, config.max_query_rows)}
     try:
-        bound = {} if statement.max_rows is None else {"max_rows_to_read": _least(statement.max_rows, config.max_query_rows)}
         return await store.query(statement.sql, statement.params, timeout_s=limit_s, settings=bound)
     except StoreError as error:
         if error.code not in GIVEN_UP_CODES:
             raise
+        bounds = {
+            "rows": f"{bound.get('max_rows_to_read', config.max_query_rows)} rows read",
+            "time": f"{limit_s:g} s",
+            "memory": f"{config.max_query_memory_bytes >> 20} MiB of memory",
+        }
         raise QueryTooExpensive(
-            f"the search was given up at one of its bounds ({limit_s:g} s, memory or rows read); "
+            f"the query was given up at its bound of {bounds[GIVEN_UP_CODES[error.code]]}; "
             "narrow it: a shorter time range (start_time, end_time), a service, or a rarer word"
         ) from error
 

@@ -139,8 +139,10 @@ def requests(operation: Operation, known: tuple[str, ...]) -> st.SearchStrategy[
     tenant_id, slug, cursor = known[:3]
     knows = st.sampled_from(known)
     made_up = st.sampled_from(["*", "%", "", "' OR 1=1 --", f"{tenant_id}' OR '1'='1", "{tenant:String}", "../alpha", "\x00"])
-    value = st.one_of(knows, made_up, st.binary(min_size=8, max_size=8).map(lambda check: forged(cursor, check)))
-    name = st.sampled_from([*query.PARAMETERS, "attr.tenant_id", "tenant", "tenant_id", "slug", "api_key"])
+    useful = st.sampled_from(["service", "message,title", "attr.tenant_id", "1d", "20"])
+    value = st.one_of(knows, made_up, useful, st.binary(min_size=8, max_size=8).map(lambda check: forged(cursor, check)))
+    own = [parameter.name for parameter in operation.parameters if parameter.place == "query"]
+    name = st.sampled_from([*query.PARAMETERS, *own, "attr.tenant_id", "tenant", "tenant_id", "slug", "api_key"])
     pairs = st.lists(st.tuples(name, value), max_size=4)
     headers = st.dictionaries(
         st.sampled_from(["X-Tenant-Id", "X-Tenant", "X-Forwarded-User", "X-Original-URL", "X-Admin-Token", "Idempotency-Key"]),

@@ -1,0 +1,1 @@
+"""Figures over the events that match: over time, by value, by field."""
