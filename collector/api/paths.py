@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from agent import wire
 from collector.api import api_types
-from collector.figures import answers, histogram, intervals
+from collector.figures import answers, facets, histogram, intervals
 from collector.ingest import event_types, events
 from collector.ingest.event_types import EVENT_TYPES, SEVERITIES
 from collector.ingest.moments import MOMENT_FORMS
@@ -18,7 +18,7 @@ KEY, ADMIN, ANYONE = "key", "admin", ""
 JSON = "application/json"
 INGESTION = "/api/v1/ingestion"
 DESCRIPTION_PATH = "/api/v1/openapi.json"
-RESERVED_IDS = ("search", "histogram", "types", "severities", "batch")
+RESERVED_IDS = ("search", "histogram", "facets", "types", "severities", "batch")
 """Event IDs that are no events in a path."""
 
 
@@ -143,6 +143,22 @@ _HISTOGRAM = (
         5,
     ),
 )
+_FACETS = (
+    Parameter(
+        "fields",
+        f"Fields, at most {facets.MAX_FIELDS}; attributes as attr.NAME.",
+        {"type": "string", "pattern": f"^{_FIELD}(,{_FIELD})*$", "default": ",".join(facets.DEFAULT_FIELDS)},
+        "service,severity,attr.region",
+    ),
+    Parameter(
+        "limit",
+        "Values listed of each field.",
+        {"type": "integer", "minimum": 1, "maximum": facets.MAX_LIMIT, "default": facets.DEFAULT_LIMIT},
+        20,
+    ),
+    Parameter("prefix", "List only values that begin with this, in any case.", _TEXT, "sh"),
+    Parameter("contains", "List only values that have this in them, in any case.", _TEXT, "op"),
+)
 _DRY_RUN = Parameter("dry_run", "Check and answer, store nothing.", {"enum": ["true", "false", "1", "0"]}, "false")
 _EVENT_ID = Parameter("event_id", "The event's ID.", {**_TEXT, "not": {"enum": list(RESERVED_IDS)}}, "order-17-paid", "path")
 _SLUG = Parameter("slug", "The tenant's short name.", _TEXT, "blue-shop", "path")
@@ -195,6 +211,10 @@ OPERATIONS = (
     Operation(
         "get", f"{INGESTION}/events/histogram", "countOverTime", "Numbers of events over time, in all or by a field's values",
         scope="search", answer=answers.HistogramAnswer, refusals=(429,), parameters=(*_WINDOW, *_FILTERS, *_HISTOGRAM),
+    ),
+    Operation(
+        "get", f"{INGESTION}/events/facets", "countByValue", "The values of fields with the most events, and their numbers",
+        scope="search", answer=answers.FacetsAnswer, refusals=(429,), parameters=(*_WINDOW, *_FILTERS, *_FACETS),
     ),
     Operation(
         "get", f"{INGESTION}/events/types", "listEventTypes", "The event types there are",

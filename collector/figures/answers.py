@@ -44,3 +44,33 @@ class HistogramAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """All other values together."""
     missing: Rest | None = None
     """Events without a value."""
+
+
+class FacetValue(msgspec.Struct, frozen=True):
+    value: str
+    count: int
+    truncated: bool
+    """Only the beginning of the value is shown."""
+
+
+class Facet(msgspec.Struct, frozen=True):
+    field: str
+    values: list[FacetValue]
+    """Those with the most events, the largest first; of equal ones the lesser value first."""
+    distinct_count: int
+    """Values there are, listed or not."""
+    other_count: int
+    """Events with values that are not listed; of a list each of these values counts."""
+    missing_count: int
+    """Events without a value."""
+
+
+class FacetsAnswer(msgspec.Struct, frozen=True):
+    """Exact numbers of events by the values of fields, for the current filter."""
+
+    start_time: str
+    end_time: str
+    total_count: int
+    facets: list[Facet]
+    """In the order asked for."""
+    execution_time_ms: float

@@ -91,7 +91,7 @@ async def fill(store: Store, tenant_id: str) -> None:
     for n, byte in enumerate(("ff", "fe")):
         changed = {
             "external_id": f"'broken-{n}'",
-            "service": f"concat('x', unhex('{byte}'))",
+            "user_id": f"concat('x', unhex('{byte}'))",
             "tags": f"[concat('t', unhex('{byte}'))]",
             "attributes": f"map('region', unhex('{byte}'))",
         }
