@@ -73,8 +73,8 @@ def snapshot(reader: Reader, spool: Spool, ledger: Ledger, scope: Scope, *, pid:
         "lost_bytes": counts.get("lost_bytes", 0),
         "losses": ledger.losses(),
         "held_bytes": reader.bounds.held_bytes,
-        "ignored_files": sum(files for files, _ in reader.ages.ignored.values()),
-        "ignored_bytes": sum(size for _, size in reader.ages.ignored.values()),
+        "ignored_files": sum(files for files, _ in reader.walk.ages.ignored.values()),
+        "ignored_bytes": sum(size for _, size in reader.walk.ages.ignored.values()),
         "counts": counts,
         "files": sorted(files, key=lambda file: str(file["path"])),
     }

@@ -26,10 +26,10 @@ from tests.support.spooled import segments
 from tests.support.wait import until
 
 HURRY = """
-from agent.reading import reader
+from agent.reading import walk
 from agent.shipping import deadletter, ship
 from agent.spool import segment
-reader.ROTATED_IDLE_S = reader.DELETED_IDLE_S = 0.1
+walk.ROTATED_IDLE_S = walk.DELETED_IDLE_S = 0.1
 deadletter.RETRY_S = ship.RETRY_S = 0.1
 segment.STATES_PER_RECORD = 1
 """

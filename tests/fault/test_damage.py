@@ -87,7 +87,7 @@ def test_a_damaged_record_whose_source_is_gone_is_a_loss_of_its_bytes_and_no_mor
     app.path.unlink()
     for _ in range(2):
         with Reading(folder, logs) as reading:
-            until(lambda reading=reading: reading.reader._next_walk_s, "it has looked")
+            until(lambda reading=reading: reading.reader.walk.next_s, "it has looked")
             assert reading.error is None
     losses = {loss.loss_id: loss for loss in losses_in(folder)}
     (loss,) = losses.values()
@@ -105,7 +105,7 @@ def test_a_damaged_record_whose_source_is_there_is_no_loss(folder: Path, logs: P
     restarted_without_a_gap(folder, logs, app)
     app.path.unlink()
     with Reading(folder, logs) as reading:
-        until(lambda: reading.reader._next_walk_s, "it has looked")
+        until(lambda: reading.reader.walk.next_s, "it has looked")
     assert losses_in(folder) == []
 
 

@@ -17,7 +17,7 @@ import pytest
 from agent import wire
 from agent.codec import decompress
 from agent.files import identity
-from agent.reading import reader
+from agent.reading import walk
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
 from tests.support.disk import FakeDisk
 from tests.support.reading import Reading, shipped, spooled
@@ -434,8 +434,8 @@ def test_a_file_whose_first_line_never_ends_holds_up_no_look_alike(
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rotated and deleted files count as final at once."""
-    monkeypatch.setattr(reader, "ROTATED_IDLE_S", 0.0)
-    monkeypatch.setattr(reader, "DELETED_IDLE_S", 0.0)
+    monkeypatch.setattr(walk, "ROTATED_IDLE_S", 0.0)
+    monkeypatch.setattr(walk, "DELETED_IDLE_S", 0.0)
 
 
 def finished(reading: Reading) -> Callable[[], bool]:

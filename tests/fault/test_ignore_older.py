@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.reading import reader
+from agent.reading import walk
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
 from tests.support.reading import Reading
 from tests.support.sink import SinkProcess
@@ -85,7 +85,7 @@ def test_old_files_wait_for_the_collectors_word_and_not_for_ever(
     tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for waits_s, days in ((3600.0, 30), (0.5, 0)):
-        monkeypatch.setattr(reader, "WAIT_S", waits_s)
+        monkeypatch.setattr(walk, "WAIT_S", waits_s)
         folder = tmp_path / f"{days}"
         archive(folder, "old", 20)
         with Reading(tmp_path / f"spool {days}", folder) as reading:

@@ -11,7 +11,7 @@ import pytest
 
 from agent.codec import decompress
 from agent.files import discover
-from agent.reading import reader
+from agent.reading import walk
 from tests.support.agent import App
 from tests.support.reading import Reading, shipped
 from tests.support.spooled import abandon, open_spool
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.usefixtures("_impatient")
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rotated and deleted files are looked at for their end at once."""
-    monkeypatch.setattr(reader, "ROTATED_IDLE_S", 0.0)
-    monkeypatch.setattr(reader, "DELETED_IDLE_S", 0.0)
+    monkeypatch.setattr(walk, "ROTATED_IDLE_S", 0.0)
+    monkeypatch.setattr(walk, "DELETED_IDLE_S", 0.0)
 
 
 def payloads(folder: Path) -> list[bytes]:

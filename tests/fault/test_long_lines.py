@@ -12,7 +12,7 @@ import pytest
 from agent import wire
 from agent.codec import decompress
 from agent.config import Multiline, Redact, Source
-from agent.reading import reader
+from agent.reading import walk
 from agent.text import longline, shape
 from agent.text.blocks import MAX_LINE_BYTES
 from agent.verifying.naming import events
@@ -137,7 +137,7 @@ def test_memory_and_turns_are_bounded_for_a_line_of_a_gigabyte(agent: AgentProce
 def test_the_last_line_of_a_rotated_file_may_be_a_long_one_too(
     tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "ROTATED_IDLE_S", 0.0)
+    monkeypatch.setattr(walk, "ROTATED_IDLE_S", 0.0)
     app = App(logs / "app.log")
     with Reading(tmp_path / "spool", logs, segment_bytes=16 * MIB) as reading:
         app.write(3)

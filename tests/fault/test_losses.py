@@ -9,7 +9,7 @@ import pytest
 
 from agent import wire
 from agent.errors import StorageFailed
-from agent.reading import reader
+from agent.reading import walk
 from agent.spool.segment import scan
 from tests.support.agent import App
 from tests.support.damage import losses_in
@@ -21,7 +21,7 @@ from tests.support.wait import until
 
 def test_source_deleted_between_append_and_fsync(folder: Path, logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A deleted file is let go of only when all that was read of it is synced."""
-    monkeypatch.setattr(reader, "DELETED_IDLE_S", 0.0)
+    monkeypatch.setattr(walk, "DELETED_IDLE_S", 0.0)
     app, disk = App(logs / "app.log"), FakeDisk()
     let_go: list[bool] = []
     with Reading(folder, logs, disk, segment_bytes=1 << 20) as reading:
@@ -95,7 +95,7 @@ def test_a_segment_that_begins_before_a_loss_is_told_does_not_call_its_file_done
     (loss,) = [item for item in scan(last.read_bytes()) if isinstance(item, wire.Record) and item.header.kind == wire.LOSS]
     os.truncate(last, loss.start)
     with Reading(folder, logs) as reading:
-        until(lambda: reading.reader._next_walk_s, "it has looked")
+        until(lambda: reading.reader.walk.next_s, "it has looked")
     assert [found.lost_bytes for found in losses_in(folder)] == [14]
 
 
@@ -117,8 +117,8 @@ def test_a_loss_on_a_full_disk_is_told_when_there_is_room(
 ) -> None:
     """Also where walks are so dear that the next one, of idle files, would be due in days."""
     if walks == "dear":
-        monkeypatch.setattr(reader, "DEAR_WALK_S", 0.0)
-        monkeypatch.setattr(reader, "IDLE_COST_FACTOR", 1e9)
+        monkeypatch.setattr(walk, "DEAR_WALK_S", 0.0)
+        monkeypatch.setattr(walk, "IDLE_COST_FACTOR", 1e9)
     lose_14_bytes(folder, logs)
     disk = FakeDisk()
     disk.room_bytes = 0

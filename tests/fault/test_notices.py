@@ -65,7 +65,7 @@ def test_where_the_kernel_gives_no_notices_files_are_looked_at_and_it_is_asked_a
     with Reading(tmp_path / "spool", logs, rescan_interval_s=3600) as reading:
         (logs / "app.log").write_text("a line\n")
         reading.has_read(1)
-        until(lambda: not reading.reader._watcher.blind, "notices come again")
+        until(lambda: not reading.reader.walk.watcher.blind, "notices come again")
         with (logs / "app.log").open("a") as file:
             file.write("another line\n")
         reading.has_read(2)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.files.gaps import GAP_BYTES
-from agent.reading import puller, reader
+from agent.reading import puller, walk
 from agent.verifying.naming import events
 from tests.support.agent import SCOPE, AgentProcess, App, arrived, exactly_once
 from tests.support.reading import Reading, spooled
@@ -177,7 +177,7 @@ def test_zeros_that_are_filled_while_they_are_looked_at_are_lines(
 
 
 def test_zeros_at_the_end_of_a_rotated_file_end_with_it(tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "ROTATED_IDLE_S", 0.0)
+    monkeypatch.setattr(walk, "ROTATED_IDLE_S", 0.0)
     app = App(logs / "app.log")
     with Reading(tmp_path / "spool", logs) as reading:
         app.write(3)

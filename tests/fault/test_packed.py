@@ -16,7 +16,7 @@ import pytest
 from agent import wire
 from agent.codec import compress_aside, decompress
 from agent.files import expand
-from agent.reading import reader
+from agent.reading import walk
 from agent.verifying.naming import events
 from tests.support.agent import SCOPE, AgentProcess, App, arrived, exactly_once
 from tests.support.disk import FakeDisk
@@ -36,7 +36,7 @@ FORMATS: dict[str, Callable[[bytes], bytes]] = {
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rotated files are looked at for their end at once."""
-    monkeypatch.setattr(reader, "ROTATED_IDLE_S", 0.0)
+    monkeypatch.setattr(walk, "ROTATED_IDLE_S", 0.0)
 
 
 ROTATED = ("app.log.1", "app.log-20261125")
@@ -88,7 +88,7 @@ def quiet(reading: Reading) -> None:
             reading.error
             or (
                 reading.reader.catalog._contents.walks > walks + 2
-                and not reading.reader._due
+                and not reading.reader.turns.due
                 and not reading.reader.catalog.searching
             )
         ),

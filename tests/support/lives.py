@@ -23,7 +23,7 @@ from agent.config import Config, Source
 from agent.errors import StorageFailed
 from agent.files.holding import Held
 from agent.ledger import Ledger
-from agent.reading import puller, reader
+from agent.reading import puller, walk
 from agent.reading.reader import Reader
 from agent.spool.segment import Checkpoint
 from agent.spool.spool import Run, Spool
@@ -232,8 +232,8 @@ class Lives:
             tenant_id=lambda: "",
             held=self._held,
         )
-        made._watcher.close()
-        made._watcher = self.notices  # type: ignore[assignment]
+        made.walk.watcher.close()
+        made.walk.watcher = self.notices  # type: ignore[assignment]
         self.spool, self.reader, self._runs = spool, made, []
         spool.start(made.head)
         self._synced()
@@ -281,7 +281,7 @@ class Lives:
                 return
             before = self.spool.size_bytes
             self.turn()
-            if self.spool.size_bytes == before and not self.notices.paths and not self.reader._due:
+            if self.spool.size_bytes == before and not self.notices.paths and not self.reader.turns.due:
                 return
 
     def sync(self) -> None:
@@ -371,8 +371,8 @@ def death(nth: int, at: str = "") -> Iterator[list[str]]:
 def small_blocks(block_bytes: int) -> Iterator[None]:
     """A few lines make a block."""
     usual = puller.BLOCK_BYTES
-    puller.BLOCK_BYTES = reader.BLOCK_BYTES = block_bytes
+    puller.BLOCK_BYTES = walk.BLOCK_BYTES = block_bytes
     try:
         yield
     finally:
-        puller.BLOCK_BYTES = reader.BLOCK_BYTES = usual
+        puller.BLOCK_BYTES = walk.BLOCK_BYTES = usual
