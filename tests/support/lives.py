@@ -239,7 +239,7 @@ class Lives:
         self._synced()
 
     def _watch(self, spool: Spool) -> None:
-        append, sync = spool.append, spool.sync
+        append, sync = spool.append, spool.journal.sync
 
         def appending(record: bytes, *, rolls: bool = True) -> None:
             append(record, rolls=rolls)
@@ -255,7 +255,7 @@ class Lives:
             sync()
             self._synced()
 
-        spool.append, spool.sync = appending, syncing  # type: ignore[method-assign]
+        spool.append, spool.journal.sync = appending, syncing  # type: ignore[method-assign]
 
     def _synced(self) -> None:
         self.durable |= self.appended

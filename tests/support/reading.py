@@ -63,7 +63,7 @@ class Reading:
 
     def __exit__(self, *raised: object) -> None:
         """End as a crash does: nothing more is read, nothing is synced."""
-        self.spool.sync = lambda: None  # type: ignore[method-assign]
+        self.spool.journal.sync = lambda: None  # type: ignore[method-assign]
         self.reader.stop(within_s=-1.0)
         self._thread.join()
         abandon(self.spool)
