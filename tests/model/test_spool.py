@@ -54,6 +54,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.acked: set[str] = set()
         self.acked_bytes: dict[str, set[int]] = {}
         self.damaged = False
+        self.flipped: set[tuple[Path, int, int]] = set()
         self.boot()
 
     def teardown(self) -> None:
@@ -194,7 +195,10 @@ class SpoolMachine(RuleBasedStateMachine):
         paths = [path for path in segments(self.folder) if path.stat().st_size]
         path = paths[round(which * (len(paths) - 1))]
         data = bytearray(path.read_bytes())
-        data[round(where * (len(data) - 1))] ^= 1 << bit
+        at = round(where * (len(data) - 1))
+        if (path, at, bit) not in self.flipped:  # twice would undo it, and no disk does that
+            data[at] ^= 1 << bit
+        self.flipped.add((path, at, bit))
         path.write_bytes(data)
         self.damaged = True
         self.boot()
