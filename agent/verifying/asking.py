@@ -1,15 +1,11 @@
 """Asking a collector which events it has. Obeys what it says: 429 and 503 are waited for, a refused key ends it.
 
-What nobody answers for the patience given cannot be asked (`CannotAsk`): the commands that compare are run by people and by
-jobs, which want to know.
+What nobody answers for the patience given cannot be asked (`CannotAsk`).
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from random import Random
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TypeVar
 
 import msgspec
@@ -18,13 +14,12 @@ from agent import wire
 from agent.errors import AgentError
 from agent.shipping import retry
 from agent.shipping.transport import NoReply, Transport
+from agent.verifying.patience import Patience
 
-PATIENCE_S = 60.0
 PAGE_IDS = 5_000
 _JSON = "application/json"
 
 T = TypeVar("T")
-Pause = Callable[[float], Awaitable[None]]
 
 
 class CannotAsk(AgentError):
@@ -54,22 +49,10 @@ class Asker:
         tenant_id: whose the agent's data is, if that is known: the key of another one is refused.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        tenant_id: str,
-        *,
-        patience_s: float = PATIENCE_S,
-        pause: Pause = asyncio.sleep,
-        clock: Callable[[], float] = time.monotonic,
-        random: Random | None = None,
-    ) -> None:
+    def __init__(self, transport: Transport, tenant_id: str, patience: Patience) -> None:
         self._transport = transport
         self._headers = {wire.TENANT_HEADER: tenant_id} if tenant_id else {}
-        self._patience_s = patience_s
-        self._pause = pause
-        self._clock = clock
-        self._random = random or Random()
+        self._patience = patience
         self.retention_days = 0
         """As the last answer said; 0: none has."""
 
@@ -96,7 +79,7 @@ class Asker:
             raise CannotAsk("the collector's sums are no numbers; is a proxy in between?") from None
 
     async def _asked(self, path: str, query: Mapping[str, str], decode: Callable[[bytes | memoryview], T]) -> T:
-        end_s = self._clock() + self._patience_s
+        end_s = self._patience.now_s() + self._patience.seconds
         attempt = 0
         while True:
             attempt += 1
@@ -113,10 +96,10 @@ class Asker:
                 if reply.status != 429:
                     self._transport.failed(reply.endpoint, suspicious=False)
                 reason, wait_s = answer.reason, answer.seconds
-            wait_s = retry.wait_for(retry.RetryAfter(reason, wait_s), attempt, self._random)
-            if self._clock() + wait_s > end_s:
+            wait_s = self._patience.wait_s(retry.RetryAfter(reason, wait_s), attempt)
+            if self._patience.now_s() + wait_s > end_s:
                 raise CannotAsk(f"the collector cannot be asked: {reason}")
-            await self._pause(wait_s)
+            await self._patience.pause(wait_s)
 
 
 def _answer(

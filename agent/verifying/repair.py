@@ -9,11 +9,7 @@ Promises:
 
 from __future__ import annotations
 
-import asyncio
 import os
-import time
-from collections.abc import Callable
-from random import Random
 from typing import NamedTuple
 
 import msgspec
@@ -25,8 +21,9 @@ from agent.reading.recorder import said_of
 from agent.shipping import retry
 from agent.shipping.transport import NoReply, Transport
 from agent.text.picking import picked
-from agent.verifying.asking import PATIENCE_S, CannotAsk, Pause
+from agent.verifying.asking import CannotAsk
 from agent.verifying.comparing import Lacking
+from agent.verifying.patience import Patience
 
 MAX_REASONS = 20
 RUN_RAW_BYTES = 3 << 20
@@ -61,27 +58,13 @@ class Record(NamedTuple):
 
 
 class Repairer:
-    def __init__(
-        self,
-        transport: Transport,
-        tenant_id: str,
-        *,
-        agent: str,
-        scope: str,
-        patience_s: float = PATIENCE_S,
-        pause: Pause = asyncio.sleep,
-        clock: Callable[[], float] = time.monotonic,
-        random: Random | None = None,
-    ) -> None:
+    def __init__(self, transport: Transport, tenant_id: str, patience: Patience, *, agent: str, scope: str) -> None:
         self.sent = Sent()
         self._transport = transport
         self._tenant_id = tenant_id
         self._agent = agent
         self._scope = scope
-        self._patience_s = patience_s
-        self._pause = pause
-        self._clock = clock
-        self._random = random or Random()
+        self._patience = patience
         self._name = f"repair-{os.urandom(4).hex()}"
         self._run: list[Record] = []
 
@@ -135,11 +118,11 @@ class Repairer:
                 return
             if isinstance(decision, retry.Stop):
                 raise CannotAsk(f"nothing can be sent: {decision.reason}")
-            now_s = self._clock()
+            now_s = self._patience.now_s()
             silent_since_s = None if answered else now_s if silent_since_s is None else silent_since_s
-            if silent_since_s is not None and now_s - silent_since_s > self._patience_s:
+            if silent_since_s is not None and now_s - silent_since_s > self._patience.seconds:
                 raise CannotAsk(f"nothing can be sent: {decision.reason}; run it again, what was sent is not sent twice")
-            await self._pause(retry.wait_for(decision, attempt, self._random))
+            await self._patience.pause(self._patience.wait_s(decision, attempt))
 
     async def _post(self, run: list[Record]) -> tuple[retry.Decision, bool]:
         """What became of it, and whether the collector has told to wait."""

@@ -31,8 +31,9 @@ from agent.files.identity import FileState
 from agent.files.tail import inode_at
 from agent.shipping.transport import Transport
 from agent.verifying import naming
-from agent.verifying.asking import PATIENCE_S, Asker
+from agent.verifying.asking import Asker
 from agent.verifying.comparing import Comparison, Report
+from agent.verifying.patience import PATIENCE_S, Patience
 from agent.verifying.repair import Repairer, Sent
 from agent.verifying.subjects import Job, shared
 from agent.verifying.unsent import Unsent
@@ -133,11 +134,12 @@ def _is_its_own(path: str, state: FileState) -> bool:
 async def _compared(config: Config, unsent: Unsent, jobs: list[Job], found_scope: str, options: argparse.Namespace) -> Found:
     transport = Transport(config.collector, connections=2)
     async with transport.opened():
-        asker = Asker(transport, unsent.tenant_id, patience_s=options.patience)
+        patience = Patience(options.patience)
+        asker = Asker(transport, unsent.tenant_id, patience)
         repairer = None
         if options.repairs:
             name = config.name or socket.gethostname()
-            repairer = Repairer(transport, unsent.tenant_id, agent=name, scope=found_scope, patience_s=options.patience)
+            repairer = Repairer(transport, unsent.tenant_id, patience, agent=name, scope=found_scope)
         comparison = Comparison(asker, unsent, on_lacking=repairer.send if repairer else None, with_changed=options.changed)
         names = shared(jobs)
         reports = [await comparison.file(job, names[job.path]) for job in jobs]

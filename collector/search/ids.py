@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from aiohttp import web
 
@@ -28,6 +28,9 @@ from collector.search.parameters import Parameters
 from collector.search.query import Statement
 from collector.search.reading import json_of, running
 from collector.tenants import caller, tenants
+from collector.tenants.tenants import Tenant
+
+T = TypeVar("T")
 
 PARAMETERS = ("from", "to", "limit", "cursor")
 SUMS_PARAMETERS = ("file_id", "from_offset", "to_offset", "step")
@@ -65,28 +68,27 @@ class Sums(NamedTuple):
 
 async def get_ids(request: web.Request) -> web.Response:
     """An `agent.wire.IdsAnswer`."""
-    tenant = await caller.tenant_of(request, tenants.INGEST, reads_query=True)
-    ingest.check_owner(request, tenant)
-    asked = range_of(request.query.items())
-    days = tenant.limits.retention_days
-    kept = query.kept(days, time.time_ns() // 1000)
+    tenant, asked, kept = await _asked(request, range_of)
     async with running(request, tenant, "ids") as run:
         found = await run(ids_of(tenant.tenant_id, asked, kept))
-    return json_of(page(asked, found, days))
+    return json_of(page(asked, found, tenant.limits.retention_days))
 
 
 async def get_sums(request: web.Request) -> web.Response:
     """An `agent.wire.SumsAnswer`."""
-    tenant = await caller.tenant_of(request, tenants.INGEST, reads_query=True)
-    ingest.check_owner(request, tenant)
-    asked = sums_of(request.query.items())
-    days = tenant.limits.retention_days
-    kept = query.kept(days, time.time_ns() // 1000)
+    tenant, asked, kept = await _asked(request, sums_of)
     async with running(request, tenant, "ids_sums") as run:
         found = await run(sums(tenant.tenant_id, asked, kept))
-    return json_of(
-        wire.SumsAnswer([wire.IdSum(step * asked.step, events, f"{total:016x}") for step, events, total in found], days)
-    )
+    said = [wire.IdSum(step * asked.step, events, f"{total:016x}") for step, events, total in found]
+    return json_of(wire.SumsAnswer(said, tenant.limits.retention_days))
+
+
+async def _asked(request: web.Request, read: Callable[[Iterable[tuple[str, str]]], T]) -> tuple[Tenant, T, tuple[int, int]]:
+    """Who asks, what for, and from when to when that tenant's events are kept. Raises Invalid, and for a key that may not."""
+    tenant = await caller.tenant_of(request, tenants.INGEST, reads_query=True)
+    ingest.check_owner(request, tenant)
+    asked = read(request.query.items())
+    return tenant, asked, query.kept(tenant.limits.retention_days, time.time_ns() // 1000)
 
 
 def range_of(pairs: Iterable[tuple[str, str]]) -> Range:

@@ -19,6 +19,7 @@ from agent.text.eventtime import event_time_ns
 from agent.verifying.asking import Asker, CannotAsk, TooMuch
 from agent.verifying.comparing import Lacking
 from agent.verifying.naming import Block
+from agent.verifying.patience import Patience
 from agent.verifying.repair import Repairer
 from agent.verifying.subjects import Job
 
@@ -66,8 +67,12 @@ def refused(status: int, code: str, **headers: str) -> tuple[int, dict[str, str]
     return status, {**JSON, **{name.replace("_", "-"): value for name, value in headers.items()}}, body
 
 
+def patient(answers: Answers, patience_s: float = 60.0) -> Patience:
+    return Patience(patience_s, pause=answers.pause, clock=lambda: answers.now_s, random=Random(1))
+
+
 def summed(answers: Answers, patience_s: float = 60.0) -> dict[int, tuple[int, int]]:
-    asker = Asker(answers, "t-1", patience_s=patience_s, pause=answers.pause, clock=lambda: answers.now_s, random=Random(1))  # type: ignore[arg-type]
+    asker = Asker(answers, "t-1", patient(answers, patience_s))  # type: ignore[arg-type]
     return asyncio.run(asker.sums("f" * 16, 0, 5, 4096))
 
 
@@ -113,7 +118,7 @@ def test_pages_are_followed_and_their_prefix_is_put_back() -> None:
         wire.IdsAnswer("ab", ["3"], [], ["4"], False, None, 30),
     ]
     answers = Answers(*((200, JSON, msgspec.json.encode(page)) for page in pages))
-    asker = Asker(answers, "", pause=answers.pause, clock=lambda: answers.now_s)  # type: ignore[arg-type]
+    asker = Asker(answers, "", patient(answers))  # type: ignore[arg-type]
 
     async def run() -> list[Any]:
         return [msgspec.structs.astuple(page) async for page in asker.pages("ab", "abz")]
@@ -126,9 +131,7 @@ def repaired(answers: Answers, times: int = 1) -> Repairer:
     raw = b"one\ntwo\n"
     header = wire.Header(wire.DATA, "", file_id="f" * 16, raw_bytes=len(raw), events=2)
     job = Job(Path("/var/log/a.log"), Source("app", ("*",)), None, "scope")
-    repairer = Repairer(
-        answers, "t-1", agent="a", scope="scope", pause=answers.pause, clock=lambda: answers.now_s, random=Random(1)
-    )  # type: ignore[arg-type]
+    repairer = Repairer(answers, "t-1", patient(answers), agent="a", scope="scope")  # type: ignore[arg-type]
 
     async def run() -> None:
         for _ in range(times):
