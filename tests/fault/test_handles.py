@@ -8,15 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from agent import wire
-from agent.codec import decompress
 from agent.errors import StorageFailed
 from agent.files.holding import Held
 from agent.files.tail import Tail
 from tests.support.agent import App
+from tests.support.damage import losses_in
 from tests.support.disk import FakeDisk
-from tests.support.reading import Reading, shipped, spooled
-from tests.support.spooled import abandon, open_spool
+from tests.support.reading import Reading, spooled
 from tests.support.wait import until
 
 
@@ -75,18 +73,9 @@ def test_losses_that_a_failing_disk_kept_out_of_the_spool_are_told_by_the_next_r
         until(lambda: reading.error, "the loss cannot be synced")
     assert [loss.lost_bytes for loss in held.losses] == [14]
     with Reading(tmp_path / "spool", logs, held=held) as reading:
-        until(lambda: told(tmp_path / "spool"), "it is told")
-    assert {loss.lost_bytes for loss in told(tmp_path / "spool")} == {14}
+        until(lambda: losses_in(tmp_path / "spool"), "it is told")
+    assert {loss.lost_bytes for loss in losses_in(tmp_path / "spool")} == {14}
     held.close()
-
-
-def told(folder: Path) -> list[wire.Loss]:
-    spool = open_spool(folder)
-    try:
-        records = [record for record in shipped(spool) if record.header.kind == wire.LOSS]
-        return [loss for record in records for loss in wire.decode_losses(decompress(record.payload, record.header.raw_bytes))]
-    finally:
-        abandon(spool)
 
 
 def test_what_has_lost_its_name_unnoticed_is_not_closed_for_others(tmp_path: Path, logs: Path) -> None:

@@ -9,8 +9,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent import wire
-from agent.codec import decompress
 from agent.files import identity
 from agent.files.catalog import Catalog
 from agent.files.contents import Origins
@@ -18,8 +16,8 @@ from agent.files.identity import FileState
 from agent.files.tail import Handles, Tail
 from agent.verifying.naming import events
 from tests.support.agent import SCOPE, App
-from tests.support.reading import Reading, shipped, spooled
-from tests.support.spooled import abandon, open_spool
+from tests.support.archives import losses
+from tests.support.reading import Reading, spooled
 from tests.support.wait import until
 
 
@@ -36,20 +34,6 @@ def seen(reading: Reading, path: Path, size: int) -> None:
         return any(state.path == str(path) and state.size == size for state in states)
 
     until(at_its_size, f"{size} bytes of {path.name} are seen", told=lambda: reading.reader.catalog.states)
-
-
-def losses(folder: Path) -> list[tuple[str, int, int, bool]]:
-    """Reason, first byte, bytes, at least: of each loss record in the spool."""
-    spool = open_spool(folder)
-    try:
-        return [
-            (loss.reason, loss.offset, loss.lost_bytes, loss.at_least)
-            for record in shipped(spool)
-            if record.header.kind == wire.LOSS
-            for loss in wire.decode_losses(decompress(record.payload, record.header.raw_bytes))
-        ]
-    finally:
-        abandon(spool)
 
 
 def inode_reused(path: Path) -> None:

@@ -1,0 +1,94 @@
+"""Files that go: read to their end, with a last line that has none, and only then let go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent import wire
+from agent.codec import decompress
+from agent.reading import walk
+from tests.support.agent import App
+from tests.support.disk import FakeDisk
+from tests.support.reading import Reading, shipped, spooled
+from tests.support.spooled import abandon, open_spool
+from tests.support.wait import until
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rotated and deleted files count as final at once."""
+    monkeypatch.setattr(walk, "ROTATED_IDLE_S", 0.0)
+    monkeypatch.setattr(walk, "DELETED_IDLE_S", 0.0)
+
+
+def finished(reading: Reading) -> Callable[[], bool]:
+    return lambda: any(state.finished for state in list(reading.reader.catalog.states.values()))
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("how", ["renamed", "deleted"])
+def test_a_file_that_goes_is_read_to_its_end_with_a_last_line_that_has_none(tmp_path: Path, logs: Path, how: str) -> None:
+    app = App(logs / "app.log")
+    with Reading(tmp_path / "spool", logs, segment_bytes=1 << 20) as reading:
+        app.write(10)
+        reading.has_read(10)
+        app.write(2000, width=1000)
+        app.append("without its end")
+        app.path.rename(logs / "app.log.1") if how == "renamed" else app.path.unlink()
+        until(finished(reading), "it is let go", told=lambda: reading.error)
+        assert not reading.reader.catalog.tails
+    records = all_records(tmp_path / "spool")
+    raw = b"".join(decompress(record.payload, record.header.raw_bytes) for record in records)
+    assert raw == "".join(f"{line}\n" for line in app.lines).encode() + b"without its end"
+    assert [bool(record.header.flags & wire.PARTIAL) for record in records] == [False] * (len(records) - 1) + [True]
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_file_that_goes_while_the_disk_is_full_is_not_let_go_before_it_is_read(tmp_path: Path, logs: Path) -> None:
+    app, disk = App(logs / "app.log"), FakeDisk()
+    with Reading(tmp_path / "spool", logs, disk) as reading:
+        app.write(10)
+        reading.has_read(10)
+        disk.room_bytes = 0
+        app.write(10)
+        until(lambda: reading.reader.blocked, "reading waits")
+        app.path.unlink()
+        other = App(logs / "other.log", "other")
+        other.write(1)
+        until(lambda: len(reading.reader.catalog.tails) == 2, "it walks")
+        assert not finished(reading)()
+        disk.room_bytes = None
+        until(finished(reading), "it is let go")
+        reading.has_read(21)
+        assert reading.counts("lost_bytes") == 0
+    assert set(spooled(tmp_path / "spool")) == {*app.lines, *other.lines}
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_last_line_without_its_end_waits_for_room_like_any_other(
+    tmp_path: Path, logs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, disk = App(logs / "app.log"), FakeDisk()
+    with Reading(tmp_path / "spool", logs, disk) as reading:
+        app.write(10)
+        reading.has_read(10)
+        disk.room_bytes = 0
+        app.append("without its end")
+        until(lambda: reading.reader.unread_bytes() == 15, "it is seen")
+        app.path.unlink()
+        until(lambda: "reading waits, the sources hold the data" in caplog.text, "it has tried")
+        assert not finished(reading)()
+        disk.room_bytes = None
+        until(finished(reading), "it is let go")
+    records = all_records(tmp_path / "spool")
+    assert decompress(records[-1].payload, records[-1].header.raw_bytes) == b"without its end"
+
+
+def all_records(folder: Path) -> list[wire.Record]:
+    spool = open_spool(folder)
+    found = list(shipped(spool))
+    abandon(spool)
+    return found
