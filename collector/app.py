@@ -26,7 +26,7 @@ from agent import wire
 from collector.api import openapi
 from collector.config import Config
 from collector.errors import HTTP_CODES, Body, ConfigError, Reply, StoreAway, StoreError, answer_of
-from collector.figures import facets, histogram
+from collector.figures import facets, histogram, names
 from collector.ingest import events, ingest
 from collector.ingest.intake import Intake
 from collector.ingest.outcomes_log import OutcomesLog
@@ -120,6 +120,7 @@ def build(config: Config, peers: Peers = ALONE) -> web.Application:
             web.get("/api/v1/ingestion/events/search", search.get_events),
             web.get(f"{events.EVENTS_PATH}/histogram", histogram.get_histogram),
             web.get(f"{events.EVENTS_PATH}/facets", facets.get_facets),
+            web.get(f"{events.EVENTS_PATH}/fields", names.get_fields),
             web.get(f"{events.EVENTS_PATH}/types", event_by_id.get_types),
             web.get(f"{events.EVENTS_PATH}/severities", event_by_id.get_severities),
             web.get(f"{events.EVENTS_PATH}/{{event_id:[^/]+}}", event_by_id.get_event),

@@ -18,7 +18,7 @@ KEY, ADMIN, ANYONE = "key", "admin", ""
 JSON = "application/json"
 INGESTION = "/api/v1/ingestion"
 DESCRIPTION_PATH = "/api/v1/openapi.json"
-RESERVED_IDS = ("search", "histogram", "facets", "types", "severities", "batch")
+RESERVED_IDS = ("search", "histogram", "facets", "fields", "types", "severities", "batch")
 """Event IDs that are no events in a path."""
 
 
@@ -215,6 +215,10 @@ OPERATIONS = (
     Operation(
         "get", f"{INGESTION}/events/facets", "countByValue", "The values of fields with the most events, and their numbers",
         scope="search", answer=answers.FacetsAnswer, refusals=(429,), parameters=(*_WINDOW, *_FILTERS, *_FACETS),
+    ),
+    Operation(
+        "get", f"{INGESTION}/events/fields", "listFields", "The fields that events have, with types and examples",
+        scope="search", answer=answers.FieldsAnswer, refusals=(429,), parameters=(*_WINDOW, *_FILTERS),
     ),
     Operation(
         "get", f"{INGESTION}/events/types", "listEventTypes", "The event types there are",

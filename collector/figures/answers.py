@@ -74,3 +74,31 @@ class FacetsAnswer(msgspec.Struct, frozen=True):
     facets: list[Facet]
     """In the order asked for."""
     execution_time_ms: float
+
+
+class FieldShown(msgspec.Struct, frozen=True):
+    name: str
+    """As it is asked for in facets, histograms and aggregates."""
+    place: str
+    """Where it is in an event."""
+    type: str
+    """text, number, time or list."""
+    count: int
+    """Events that have it."""
+    examples: list[str]
+    """Some of the most frequent values, their beginnings; of times the first and the last."""
+
+
+class FieldsAnswer(msgspec.Struct, frozen=True):
+    """The fields that events have, those of attributes by the number of events."""
+
+    start_time: str
+    end_time: str
+    sampled: bool
+    """The numbers are of the newest events that match; otherwise they are exact."""
+    sampled_events: int
+    """Events that were looked at."""
+    fields: list[FieldShown]
+    more_attributes: bool
+    """There are more names of attributes than are shown."""
+    execution_time_ms: float

@@ -152,7 +152,7 @@ def values_of(shown: Shown, name: str) -> list[str]:
         return sorted(set(place))
     if field.kind == fields.NUMBER:
         return [] if place == "" else [str(place).removesuffix(".0")]
-    return [place] if place != "" else []
+    return [place] if place not in ("", {}) else []
 
 
 def tally(shown: Iterable[Shown], name: str) -> dict[str | None, int]:

@@ -11,7 +11,7 @@ from collector import app
 from collector.api import openapi, paths
 from collector.api.paths import JSON, RESERVED_IDS
 from collector.config import Config
-from collector.figures import facets, histogram
+from collector.figures import facets, histogram, names
 from collector.ingest import events
 from collector.search import event, ids, query, reports
 from collector.search.filters import ATTRIBUTE
@@ -28,6 +28,7 @@ TAKEN = {
     "searchEvents": query.PARAMETERS,
     "countOverTime": histogram.PARAMETERS,
     "countByValue": facets.PARAMETERS,
+    "listFields": names.PARAMETERS,
     "getStats": reports.STATS_PARAMETERS,
     "getOutcomes": query.WINDOW_PARAMETERS,
     "ingestEvent": events.EVENT_PARAMETERS,
