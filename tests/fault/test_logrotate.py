@@ -1,17 +1,20 @@
 """logrotate itself, Debian's, on files that an app goes on writing to, under a running agent and over its death.
 
 Every line that the app wrote arrives once. With copytruncate that holds for every line that logrotate has left: what is
-written between its copy and its truncation is in no file, and whether the agent was quicker is chance.
+written between its copy and its truncation is in no file, and whether the agent was quicker is chance. The same goes for
+what the app adds to a renamed file that is compressed at once, while no agent holds that open.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -104,17 +107,24 @@ PLAIN = {
     "dateext with copytruncate": "copytruncate\n dateext\n dateformat -%s",
     "compress": "create\n compress",
     "delaycompress": "create\n compress\n delaycompress",
+    "olddir": "create\n olddir old",
+    "olddir with compress": "create\n compress\n olddir old",
+    "olddir with copytruncate": "copytruncate\n olddir old",
 }
 
 
-@pytest.mark.usefixtures("_own_folder")
+@pytest.fixture
+def _a_folder_for_old_ones(logs: Path) -> None:
+    (logs / "old").mkdir(mode=0o755)
+
+
+@pytest.mark.usefixtures("_own_folder", "_a_folder_for_old_ones")
 @pytest.mark.parametrize("directives", PLAIN.values(), ids=PLAIN)
 def test_logrotate_under_a_running_agent(
     directives: str, agent: AgentProcess, sink: SinkProcess, logs: Path, tmp_path: Path
 ) -> None:
     """Patterns that rotated names match, as in the example, where they stay as they are; else they are known by content."""
-    patterns = [logs / "app.log"] if "compress" in directives else [logs / "app.log*"]
-    agent.configure(sources=[{"name": "app", "include": list(map(str, patterns))}])
+    follow(agent, "app.log" if "compress" in directives else "app.log*", logs, directives)
     agent.start()
     with Writer(logs / "app.log") as app:
         for _ in range(ROTATIONS):
@@ -123,16 +133,30 @@ def test_logrotate_under_a_running_agent(
             if "dateext" in directives:
                 wait_for_another_second()
         seen_so_far(agent, sink, app)
-    check(app, sink, agent, logs, truncated="copytruncate" in directives)
+    check(app, sink, agent, logs, wanted=left_in(logs) if "copytruncate" in directives else app.lines)
+    assert "copytruncate" in directives or sink.seen().losses == []
 
 
-@pytest.mark.usefixtures("_own_folder")
-@pytest.mark.parametrize("directives", ["create", "copytruncate"])
-@pytest.mark.parametrize("pattern", ["app.log*", "app.log"])
+WHILE_DEAD = [
+    ("create", "app.log*"),
+    ("create", "app.log"),
+    ("copytruncate", "app.log*"),
+    ("copytruncate", "app.log"),
+    ("compress", "app.log*"),
+    ("compress", "app.log"),
+    ("delaycompress", "app.log"),
+    ("olddir", "app.log"),
+    ("olddir with compress", "app.log"),
+    ("olddir with copytruncate", "app.log"),
+]
+
+
+@pytest.mark.usefixtures("_own_folder", "_a_folder_for_old_ones")
+@pytest.mark.parametrize(("name", "pattern"), WHILE_DEAD)
 def test_logrotate_while_the_agent_is_dead(
-    directives: str, pattern: str, agent: AgentProcess, sink: SinkProcess, logs: Path, tmp_path: Path
+    name: str, pattern: str, agent: AgentProcess, sink: SinkProcess, logs: Path, tmp_path: Path
 ) -> None:
-    agent.configure(sources=[{"name": "app", "include": [f"{logs}/{pattern}"]}])
+    follow(agent, pattern, logs, PLAIN[name])
     agent.start()
     with Writer(logs / "app.log") as app:
         for _ in range(ROTATIONS):
@@ -140,10 +164,17 @@ def test_logrotate_while_the_agent_is_dead(
             agent.kill()
             written = len(app.lines)
             until(lambda written=written: len(app.lines) > written + 100, "the app goes on")
-            rotate(tmp_path, app.path, directives)
+            rotate(tmp_path, app.path, PLAIN[name])
             agent.start()
         seen_so_far(agent, sink, app)
-    check(app, sink, agent, logs, truncated=directives == "copytruncate")
+    whole = "copytruncate" not in name and not name.endswith("with compress") and name != "compress"
+    check(app, sink, agent, logs, wanted=app.lines if whole else left_in(logs))
+    assert "copytruncate" in name or sink.seen().losses == []
+
+
+def follow(agent: AgentProcess, pattern: str, logs: Path, directives: str) -> None:
+    olddir = {"olddir": "old"} if "olddir" in directives else {}
+    agent.configure(sources=[{"name": "app", "include": [f"{logs}/{pattern}"], **olddir}])
 
 
 def seen_so_far(agent: AgentProcess, sink: SinkProcess, app: Writer) -> None:
@@ -153,15 +184,21 @@ def seen_so_far(agent: AgentProcess, sink: SinkProcess, app: Writer) -> None:
     until(lambda: set(app.lines[written:]) & sink.seen().texts.keys(), "what is written now has arrived", told=agent.log)
 
 
-def check(app: Writer, sink: SinkProcess, agent: AgentProcess, logs: Path, *, truncated: bool) -> None:
-    """Every line once."""
-    wanted = set(app.lines)
-    if truncated:
-        wanted = {line for path in logs.iterdir() if path.is_file() for line in path.read_text().splitlines()}
-        assert wanted <= set(app.lines)
-    seen = arrived(sink, wanted, told=agent)
+def left_in(logs: Path) -> list[str]:
+    """The lines in all files that logrotate has left."""
+    found = []
+    for path in filter(Path.is_file, logs.rglob("*")):
+        data = path.read_bytes()
+        found += (gzip.decompress(data) if path.suffix == ".gz" else data).decode().splitlines()
+    return found
+
+
+def check(app: Writer, sink: SinkProcess, agent: AgentProcess, logs: Path, *, wanted: Iterable[str]) -> None:
+    """Each of these lines has arrived, and no line of the app has more than one ID."""
+    assert set(wanted) <= set(app.lines)
+    arrived(sink, wanted, told=agent)
     agent.settle()
     seen = sink.seen()
     assert seen.texts.keys() <= set(app.lines)
     assert {line: names for line, names in seen.texts.items() if len(names) != 1} == {}
-    assert truncated or seen.losses == []
+    assert sorted(path.name for path in logs.rglob("app.log?*")), "or logrotate has done nothing"
