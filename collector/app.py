@@ -41,6 +41,7 @@ from collector.parts import (
     AGENTS,
     BREAKAGE,
     CONFIG,
+    EXPORTS,
     INTAKE,
     KEY_USES,
     KEYRING,
@@ -52,7 +53,9 @@ from collector.parts import (
     READINESS,
     REGISTERING,
     REQUEST_ID,
+    STOPPING,
     STORE,
+    STREAMS,
     TENANT_ID,
     THREADS,
     TURNSTILE,
@@ -71,6 +74,8 @@ from collector.store import schema
 from collector.store.breakage import Breakage
 from collector.store.sealing import Sealer
 from collector.store.store import Store
+from collector.streams import export
+from collector.streams.seats import Seats
 from collector.tenants import caller, registration, tenants
 from collector.tenants.auth import AdminGate, Keyring
 from collector.tenants.caretaker import Caretaker
@@ -107,7 +112,12 @@ def build(config: Config, peers: Peers = ALONE) -> web.Application:
         retry_after_s=config.writer.retry_after_s,
     )
     app.cleanup_ctx.extend((_threads, _store, _breakage, _schema, _sealing, _tenants, _quota, _reports, _writer))
+    app[STOPPING] = asyncio.Event()
+    app[STREAMS] = set()
+    app[EXPORTS] = Seats("exports", "streams.max_exports", config.streams.max_exports)
     app.on_response_prepare.append(caller.say_budget)
+    app.on_response_prepare.append(_say_request)
+    app.on_shutdown.append(_say_stop)
     app.router.add_routes(
         [
             web.get("/", operations.get_root),
@@ -121,6 +131,7 @@ def build(config: Config, peers: Peers = ALONE) -> web.Application:
             web.get(f"{events.EVENTS_PATH}/histogram", histogram.get_histogram),
             web.get(f"{events.EVENTS_PATH}/facets", facets.get_facets),
             web.get(f"{events.EVENTS_PATH}/fields", names.get_fields),
+            web.get(f"{events.EVENTS_PATH}/export", export.get_export, allow_head=False),
             web.get(f"{events.EVENTS_PATH}/types", event_by_id.get_types),
             web.get(f"{events.EVENTS_PATH}/severities", event_by_id.get_severities),
             web.get(f"{events.EVENTS_PATH}/{{event_id:[^/]+}}", event_by_id.get_event),
@@ -137,6 +148,19 @@ def build(config: Config, peers: Peers = ALONE) -> web.Application:
         ]
     )
     return app
+
+
+async def _say_request(request: web.Request, response: web.StreamResponse) -> None:
+    """Before an answer is sent; that of a stream is, long before its handler ends."""
+    response.headers[REQUEST_ID_HEADER] = request[REQUEST_ID]
+    response.headers["Server"] = "pulsestream"
+
+
+async def _say_stop(app: web.Application) -> None:
+    """What would go on for ever is cut off: its caller goes on where it was, with another collector or with the next."""
+    app[STOPPING].set()
+    for transport in app[STREAMS]:
+        transport.abort()
 
 
 async def _threads(app: web.Application) -> AsyncIterator[None]:
@@ -264,8 +288,6 @@ async def surround(request: web.Request, handler: Handler) -> web.StreamResponse
     status = 499
     try:
         response = await _answered(request, handler, request_id)
-        response.headers[REQUEST_ID_HEADER] = request_id
-        response.headers["Server"] = "pulsestream"
         status = response.status
         return response
     finally:

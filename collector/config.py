@@ -98,6 +98,13 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A JSON batch above the rate: take what fits, or refuse all of it."""
 
 
+class Streams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Answers that go on. Numbers are of each process; one tenant may have half of them."""
+
+    max_exports: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 16
+    """At once; each keeps a page of events in memory."""
+
+
 class QuotaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the tenants' budgets are counted."""
 
@@ -122,6 +129,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     writer: WriterConfig = WriterConfig()
     default_limits: Limits = Limits()
     quota: QuotaConfig = QuotaConfig()
+    streams: Streams = Streams()
     tenants_file: str = ""
     """Tenants and hashes of their keys, kept by hand or in Git; see `collector.tenants.tenants_file`."""
     admin_token: str = ""

@@ -143,6 +143,10 @@ class TooManyRequests(CollectorError):
     """The tenant has as many requests under way as it may."""
 
 
+class TooManyStreams(CollectorError):
+    """As many exports or tails are open as there may be."""
+
+
 class RateLimited(CollectorError):
     """The tenant's budget of events or bytes is used up for the moment; nothing that this error is about was taken."""
 
@@ -160,6 +164,10 @@ class QueueFull(CollectorError):
 
     def __init__(self, retry_after_s: float, message: str = "too much waits to be written; nothing was taken") -> None:
         super().__init__(message, retry_after_s=retry_after_s)
+
+
+class Stopped(CollectorError):
+    """The collector stops, and does not begin what would go on for long."""
 
 
 class StoreError(CollectorError):
@@ -195,11 +203,13 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     QueryTooExpensive: (422, "query_too_expensive"),
     TooManyQueries: (429, "too_many_queries"),
     TooManyRequests: (429, "too_many_requests"),
+    TooManyStreams: (429, "too_many_streams"),
     RateLimited: (429, "rate_limited"),
     MonthlyQuota: (429, "monthly_quota"),
     CollectorError: (500, "internal_error"),
     StoreError: (500, "store_error"),
     UnsupportedVersion: (503, wire.CODE_UNKNOWN_VERSION),
+    Stopped: (503, "stopping"),
     QueueFull: (503, wire.CODE_BUSY),
     StoreAway: (503, wire.CODE_STORE_AWAY),
 }

@@ -131,6 +131,10 @@ class Metrics:
         self.queries = counter("queries", "Queries of callers, by endpoint and result.", "endpoint", "result")
         self.query_seconds = histogram("query_duration_seconds", "Queries of callers.", _SECONDS, "endpoint")
 
+        # Streams: counted by export.py and tail.py.
+        self.exports = counter("exports", "Exports, by format and by how they ended (whole, cut, left).", "format", "result")
+        self.exported = counter("exported_events", "Events that exports sent.", "format")
+
     def text(self) -> bytes:
         """The exposition format, for /metrics."""
         return generate_latest(self._shown)

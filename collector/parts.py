@@ -5,6 +5,7 @@ Each part is made by one pair in `collector.app`, and by nothing else.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,6 +23,7 @@ from collector.search.turnstile import Places, Turnstile
 from collector.serving.peers import Lock, Peers
 from collector.store.breakage import Breakage
 from collector.store.store import Store
+from collector.streams.seats import Seats
 from collector.tenants.auth import AdminGate, Keyring
 from collector.tenants.keys import KeyUses
 from collector.writing.writer import Writer
@@ -53,6 +55,11 @@ REGISTERING = web.AppKey("registering", Lock)
 TURNSTILE = web.AppKey("turnstile", Turnstile)
 THREADS = web.AppKey("threads", ThreadPoolExecutor)
 """For unpacking bodies and taking agents' runs apart, beside the event loop."""
+STOPPING = web.AppKey("stopping", asyncio.Event)
+"""Set when the collector is told to stop: what would go on for ever ends."""
+STREAMS = web.AppKey("streams", set[asyncio.Transport])
+"""Connections of exports and tails that go on."""
+EXPORTS = web.AppKey("exports", Seats)
 WORKBENCH = web.AppKey("workbench", Workbench)
 
 QUOTA = web.AppKey("quota", Quota)

@@ -12,13 +12,14 @@ from collector.ingest.event_types import EVENT_TYPES, SEVERITIES
 from collector.ingest.moments import MOMENT_FORMS
 from collector.limits import allowance
 from collector.search import fields, filters, ids, query, read_types, reports
+from collector.streams import columns, export, shapes
 from collector.tenants import administration
 
 KEY, ADMIN, ANYONE = "key", "admin", ""
 JSON = "application/json"
 INGESTION = "/api/v1/ingestion"
 DESCRIPTION_PATH = "/api/v1/openapi.json"
-RESERVED_IDS = ("search", "histogram", "facets", "fields", "types", "severities", "batch")
+RESERVED_IDS = ("search", "export", "histogram", "facets", "fields", "types", "severities", "batch")
 """Event IDs that are no events in a path."""
 
 
@@ -159,6 +160,22 @@ _FACETS = (
     Parameter("prefix", "List only values that begin with this, in any case.", _TEXT, "sh"),
     Parameter("contains", "List only values that have this in them, in any case.", _TEXT, "op"),
 )
+_EXPORT = (
+    Parameter("format", "The form of the answer.", {"enum": list(shapes.FORMATS)}, shapes.NDJSON),
+    Parameter(
+        "columns",
+        f"Flat columns, with commas: {', '.join(columns.NAMES)}; {columns.CURSOR}, attr.NAME. Not given: all of the "
+        "first list; as NDJSON events as a search shows them.",
+        {"type": "string"}, "timestamp,severity,message,attr.region",
+    ),
+    Parameter(
+        "csv_guard", "CSV: an apostrophe goes before texts that a spreadsheet would take for formulas.",
+        {"enum": ["true", "false", "1", "0"]}, "true",
+    ),
+    Parameter("after", "Go on behind the event with this ID, the last that arrived; with the same parameters.", _TEXT),
+    Parameter("cursor", "Go on behind the event of this cursor (a column), with the same parameters.", {"type": "string"}),
+    Parameter("order", "By time.", {"enum": ["desc", "asc"], "default": "asc"}, "asc"),
+)  # fmt: skip
 _DRY_RUN = Parameter("dry_run", "Check and answer, store nothing.", {"enum": ["true", "false", "1", "0"]}, "false")
 _EVENT_ID = Parameter("event_id", "The event's ID.", {**_TEXT, "not": {"enum": list(RESERVED_IDS)}}, "order-17-paid", "path")
 _SLUG = Parameter("slug", "The tenant's short name.", _TEXT, "blue-shop", "path")
@@ -219,6 +236,12 @@ OPERATIONS = (
     Operation(
         "get", f"{INGESTION}/events/fields", "listFields", "The fields that events have, with types and examples",
         scope="search", answer=answers.FieldsAnswer, refusals=(429,), parameters=(*_WINDOW, *_FILTERS),
+    ),
+    Operation(
+        "get", export.PATH, "exportEvents",
+        "Every event that matches, once, as a stream; one that ends in order is whole, a fault cuts the connection off",
+        scope="search", answer_type=shapes.TYPES[0], more_answers=shapes.TYPES[1:], refusals=(429,),
+        parameters=(*_WINDOW, *_FILTERS, *_EXPORT),
     ),
     Operation(
         "get", f"{INGESTION}/events/types", "listEventTypes", "The event types there are",

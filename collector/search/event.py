@@ -72,8 +72,8 @@ def event_of(row: tuple[Any, ...]) -> Event:
         "metrics": {name: value[name] for name in _METRICS if value[name] or name in value["zero_metrics"]},
         "error_details": _said(value, _ERROR),
         "attributes": value["attributes"],
-        "payload": _decoded(value["payload"]),
-        "metadata": _decoded(value["metadata"]),
+        "payload": decoded(value["payload"]),
+        "metadata": decoded(value["metadata"]),
         "trace_id": value["trace_id"],
         "span_id": value["span_id"],
         "agent": value["agent"],
@@ -95,7 +95,7 @@ def _said(value: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     return {name: value[name] for name in names if value[name]}
 
 
-def _decoded(text: str) -> Any:
+def decoded(text: str) -> Any:
     """JSON that a column keeps as text: shown as it was sent, to the digit."""
     if not text:
         return {}

@@ -185,8 +185,8 @@ def span_of(search: Search, most: int) -> Statement:
     )
 
 
-def page_of(search: Search, columns: Mapping[str, str], span: Span) -> Statement:
-    """One page, at most `PAGE_BYTES` and one row long, with one row more to know whether another follows.
+def page_of(search: Search, columns: Mapping[str, str], span: Span, most_bytes: int = PAGE_BYTES) -> Statement:
+    """One page, at most ``most_bytes`` and one row long, with one row more to know whether another follows.
 
     Args:
         columns: their names, and what to select for each. The last value of a row is how many rows there would have
@@ -202,7 +202,7 @@ def page_of(search: Search, columns: Mapping[str, str], span: Span) -> Statement
         f"FROM (SELECT {names} FROM events FINAL WHERE {where} ORDER BY {order} "
         "LIMIT {rows:UInt32} OFFSET {offset:UInt32})) "
         f"WHERE before < {{bytes:UInt64}} ORDER BY {order}",
-        {**params, "rows": search.limit + 1, "offset": search.offset, "bytes": PAGE_BYTES},
+        {**params, "rows": search.limit + 1, "offset": search.offset, "bytes": most_bytes},
     )
 
 

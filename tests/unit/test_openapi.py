@@ -16,6 +16,7 @@ from collector.ingest import events
 from collector.search import event, ids, query, reports
 from collector.search.filters import ATTRIBUTE
 from collector.search.read_types import EventShown, SourceShown
+from collector.streams import export
 
 
 def test_every_route_is_described_and_nothing_else() -> None:
@@ -29,6 +30,7 @@ TAKEN = {
     "countOverTime": histogram.PARAMETERS,
     "countByValue": facets.PARAMETERS,
     "listFields": names.PARAMETERS,
+    "exportEvents": export.PARAMETERS,
     "getStats": reports.STATS_PARAMETERS,
     "getOutcomes": query.WINDOW_PARAMETERS,
     "ingestEvent": events.EVENT_PARAMETERS,
