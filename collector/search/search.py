@@ -17,10 +17,11 @@ import msgspec
 from aiohttp import web
 
 from collector.errors import QueryTooExpensive
-from collector.search import query, walking
+from collector.search import query
 from collector.search.event import COLUMNS, Event, event_of
 from collector.search.query import Search, Span
 from collector.search.reading import Run, json_of, reader_of, running
+from collector.search.walking import Walk
 
 LINES_TYPE = "application/x-ndjson"
 LINES_TYPES = (LINES_TYPE, "application/ndjson", "application/jsonl")
@@ -120,38 +121,42 @@ async def page(run: Run, search: Search) -> Page:
         QueryTooExpensive: a bound was met before any event was known to come first. If some were, they are the page.
     """
     most = max(FIRST_CANDIDATES, FIRST_CANDIDATES * (search.offset + search.limit) // 100)
+    least = search.offset + search.limit + 1
+    walk = Walk(search)
     seen: Search | None = None
     try:
-        for window in walking.windows(search):
-            found = await _page_in(run, window, most, at_least=0 if window is search else search.offset + search.limit + 1)
-            if window is search:
-                return found
+        while not walk.is_whole:
+            found, candidates = await _page_in(run, walk.window, most, at_least=least)
             if found.has_more:
                 return found._replace(span=None)
-            seen = window if found.span and found.span.rows else seen
+            seen = walk.window if candidates else seen
+            walk.widen(candidates, most)
+        return (await _page_in(run, search, most))[0]
     except QueryTooExpensive as error:
-        nearest = await _page_in(run, seen, most) if seen else Page([], False)
+        nearest = (await _page_in(run, seen, most))[0] if seen else Page([], False)
         if not nearest.events:
             raise
         return nearest._replace(has_more=True, span=None, given_up=error.message)
-    raise AssertionError("the last window is the search itself")
 
 
-async def _page_in(run: Run, search: Search, most: int, at_least: int = 0) -> Page:
+async def _page_in(run: Run, search: Search, most: int, at_least: int = 0) -> tuple[Page, int]:
     """What one window has of a page, from ``most`` candidates on, and from more where they turn out to be copies.
 
     Events are not read where there are fewer candidates than ``at_least``.
+
+    Returns:
+        The page, and how many candidates there were, ``most`` at most.
     """
     while True:
         span = Span(*(await run(query.span_of(search, most)))[0])
         whole = span.rows < most
         span = span.known_whole(whole)
         if not span.rows or span.rows < at_least:
-            return Page([], False, span)
+            return Page([], False, span), span.rows
         rows = await run(query.page_of(search, COLUMNS, span))
         there = rows[0][-1] if rows else 0
         events = [event_of(row[:-1]) for row in rows[: search.limit]]
         has_more = there > len(events)
         if whole or there > search.limit:
-            return Page(events, has_more, span if whole else None)
+            return Page(events, has_more, span if whole else None), span.rows
         most *= WIDENING

@@ -1,40 +1,63 @@
 """Where to look first: windows of time that grow away from the front of a search's order. Pure.
 
 What is asked for most, the newest events that match, lies in a window of minutes as a rule; finding it there costs the same
-however much the tenant keeps. Where a window holds too few, the next one is many times as wide, so that a search which has
-to see everything pays little for the windows before.
+however much the tenant keeps. Where a window holds too few, the next one is as much wider as what it holds lets expect, so
+that a search which has to see everything pays little for the windows before.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import msgspec
 
 from collector.search.query import Search
 
 MINUTE_US = 60_000_000
-STEPS_US = (15 * MINUTE_US, 6 * 60 * MINUTE_US, 4 * 24 * 60 * MINUTE_US)
-"""Widths of the windows before the whole: each is read in about the time that the one before and a round trip take."""
+FIRST_US = 15 * MINUTE_US
+EMPTY_TIMES = 400
+"""How many times as wide the window after one is that holds nothing: a quarter of an hour, four days, everything."""
+LEAST_TIMES = 4
+MARGIN = 2
+"""Events do not come evenly."""
+WHOLE_SHARE = 3
+"""A window wider than this part of the whole is the whole."""
 
 
-def windows(search: Search) -> Iterator[Search]:
+class Walk:
     """The search over ever wider windows, each with all of the one before; the last is the search itself.
 
     A newest-first search begins at the moment it is asked, or at its cursor: what lies beyond (events from clocks that are
     ahead) belongs to the first window, too.
     """
-    front_us = _front(search)
-    for step_us in STEPS_US:
-        start_us, end_us = search.start_us, search.end_us
+
+    def __init__(self, search: Search) -> None:
+        self._search = search
+        self._front_us = _front(search)
+        self._width_us = FIRST_US
+        self.window = self._of_width()
+
+    @property
+    def is_whole(self) -> bool:
+        return self.window is self._search
+
+    def widen(self, found: int, wanted: int) -> None:
+        """Go on to the next window.
+
+        Args:
+            found: candidates in this one.
+            wanted: how many there have to be.
+        """
+        times = max(LEAST_TIMES, MARGIN * wanted // found) if found else EMPTY_TIMES
+        self._width_us *= min(times, EMPTY_TIMES)
+        self.window = self._of_width()
+
+    def _of_width(self) -> Search:
+        search, front_us = self._search, self._front_us
+        left_us = search.end_us - front_us if search.ascending else front_us - search.start_us
+        if self._width_us * WHOLE_SHARE >= left_us:
+            return search
         if search.ascending:
-            end_us = min(end_us, front_us + step_us)
-        else:
-            start_us = max(start_us, front_us - step_us)
-        if (start_us, end_us) == (search.start_us, search.end_us):
-            break
-        yield msgspec.structs.replace(search, start_us=start_us, end_us=end_us)
-    yield search
+            return msgspec.structs.replace(search, end_us=front_us + self._width_us)
+        return msgspec.structs.replace(search, start_us=front_us - self._width_us)
 
 
 def _front(search: Search) -> int:

@@ -1,4 +1,4 @@
-"""``python -m tests.bench [agent|api|collector|verify] [--size MB] [--json]``
+"""``python -m tests.bench [agent|api|collector|search|verify] [--size MB] [--rows N] [--json]``
 
 One JSON object on stdout: the machine, and per benchmark its input, events/s, MB/s, p50 and p99 in ms, peak memory and more.
 What is measured shows on stderr as it comes, unless ``--json`` asks for nothing but the object. Other work on the machine
@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.bench import agent, api, collector, measure, verify
+from tests.bench import agent, api, collector, measure, search, verify
 from tests.bench.load import QUICK, Load
 
 BENCHMARKS: dict[str, Callable[[Path, Load], Iterator[dict[str, Any]]]] = {
     "agent": agent.run,
     "api": api.run,
     "collector": collector.run,
+    "search": search.run,
     "verify": verify.run,
 }
 
@@ -29,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="What PulseStream costs, measured.")
     parser.add_argument("name", nargs="?", choices=tuple(BENCHMARKS), help="default: all")
     parser.add_argument("--size", type=float, metavar="MB", help=f"of the access log; default: {Load().size_mb:g}")
+    parser.add_argument("--rows", type=int, metavar="N", help=f"to search in; default: {Load().search_rows}")
     parser.add_argument("--json", action="store_true", help="nothing on stderr")
     parser.add_argument("--quick", action="store_true", help="tiny input, short waits: to see that it works")
     parser.add_argument(
@@ -38,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     load = QUICK if options.quick else Load()
     if options.size:
         load = load._replace(size_mb=options.size)
+    if options.rows:
+        load = load._replace(search_rows=options.rows)
     folder = options.var.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     answer: dict[str, Any] = {**measure.machine(), "benchmarks": {}}

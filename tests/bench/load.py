@@ -28,6 +28,10 @@ class Load(NamedTuple):
     """Single events a second of the tenant beside the flood."""
     api_flood: int = 3_000
     """Batches made for the flood: enough that it lasts."""
+    search_rows: int = 2_000_000
+    """Events to search in; before, the same with a tenth of them."""
+    search_rounds: int = 20
+    """How often each question is asked."""
 
 
 QUICK = Load(
@@ -42,5 +46,7 @@ QUICK = Load(
     api_rate=50.0,
     api_s=0.5,
     api_flood=80,
+    search_rows=20_000,
+    search_rounds=2,
 )
 """To see that it works."""

@@ -37,6 +37,12 @@ API = THROUGHPUT | {
     "events_per_cpu_s",
     "times_json_loads",
 }
+ASKED = {
+    "api_p50_ms", "api_p95_ms", "sql_p50_ms", "sql_p95_ms", "over_ms", "times", "sql_rows_read", "growth",
+}  # fmt: skip
+QUESTIONS = (
+    "newest_100", "newest_100_of_a_service", "rare_word", "common_word", "attribute", "by_id", "count_with_three_filters",
+)  # fmt: skip
 IDLE = {"files", "descriptors", "watched_s", "cpu_percent", "memory_mb", "peak_memory_mb"}
 VERIFY = {"input_mb", "events", "cpu_s", "collector_cpu_s", "cpu_s_per_million", "collector_cpu_s_per_million"}
 LINE = {"events", "p50_ms", "p99_ms", "peak_memory_mb"}
@@ -70,13 +76,25 @@ EXPECTED = {
         "collector.json": INGEST,
         "collector.line": LINE | {"agent_peak_memory_mb"},
     },
+    "search": {
+        "search.load": {
+            "events",
+            "rows",
+            "parts",
+            "bytes_per_row",
+            "times_smaller_than_its_text",
+            "index_cpu_us_per_row",
+            "cpu_us_per_row",
+        },
+        **{f"search.{name}": ASKED for name in QUESTIONS},
+    },
     "verify": {"verify.all_there": VERIFY, "verify.all_missing": VERIFY},
 }
 BLOCK_BYTES = 1 << 20
 
 
 @pytest.mark.parametrize(
-    "name", ["agent", *(pytest.param(name, marks=pytest.mark.engine) for name in ("api", "collector", "verify"))]
+    "name", ["agent", *(pytest.param(name, marks=pytest.mark.engine) for name in ("api", "collector", "search", "verify"))]
 )
 def test_a_benchmark_says_all_it_promises(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if name != "agent" and importlib.util.find_spec("chdb") is None:

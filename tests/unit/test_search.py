@@ -174,10 +174,23 @@ def test_windows_change_nothing_about_what_is_found(every_us: int, copies: int, 
 
 
 def test_the_front_of_what_is_asked_for_is_now_and_not_the_end_of_tomorrow() -> None:
-    store = Store(list(range(0, 10**9, 10**6)))
-    assert found(store, end_us=10**9 + 2 * DAY_US, asked_us=10**9)[1]
-    assert store.statements[0].params["start"] == 10**9 - 900_000_000
+    store = Store(list(range(0, DAY_US, 10**7)))
+    assert found(store, end_us=3 * DAY_US, asked_us=DAY_US)[1]
+    assert store.statements[0].params["start"] == DAY_US - 900_000_000
     assert len(store.statements) == 2
+
+
+def test_a_window_that_holds_too_few_is_followed_by_one_that_should_hold_enough() -> None:
+    hours = list(range(0, 30 * DAY_US, DAY_US // 24))
+    store = Store(hours)
+    assert found(store, limit=2, end_us=30 * DAY_US) == (hours[:-3:-1], True)
+    assert [30 * DAY_US - statement.params["start"] for statement in store.statements[:2]] == [900_000_000, 400 * 900_000_000]
+    assert len(store.statements) == 3  # with the page itself
+    quarters = list(range(0, 30 * DAY_US, DAY_US // 96))
+    store = Store(quarters)
+    assert found(store, limit=100, end_us=30 * DAY_US)[1]
+    assert [statement.params["most"] for statement in store.statements[:2]] == [FIRST_CANDIDATES] * 2
+    assert len(store.statements) == 3
 
 
 def test_the_page_after_a_cursor_is_looked_for_from_there_on() -> None:
