@@ -64,7 +64,7 @@ from collector.parts import (
     WRITER,
     Readiness,
 )
-from collector.search import event_by_id, ids, reports, search
+from collector.search import context, event_by_id, ids, reports, search
 from collector.search.agents import Agents
 from collector.search.turnstile import Places, Turnstile
 from collector.serving import operations
@@ -132,6 +132,7 @@ def build(config: Config, peers: Peers = ALONE) -> web.Application:
             web.get(f"{events.EVENTS_PATH}/facets", facets.get_facets),
             web.get(f"{events.EVENTS_PATH}/fields", names.get_fields),
             web.get(f"{events.EVENTS_PATH}/export", export.get_export, allow_head=False),
+            web.get(f"{events.EVENTS_PATH}/context/{{event_id:[^/]+}}", context.get_context),
             web.get(f"{events.EVENTS_PATH}/types", event_by_id.get_types),
             web.get(f"{events.EVENTS_PATH}/severities", event_by_id.get_severities),
             web.get(f"{events.EVENTS_PATH}/{{event_id:[^/]+}}", event_by_id.get_event),

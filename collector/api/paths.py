@@ -11,7 +11,7 @@ from collector.ingest import event_types, events
 from collector.ingest.event_types import EVENT_TYPES, SEVERITIES
 from collector.ingest.moments import MOMENT_FORMS
 from collector.limits import allowance
-from collector.search import fields, filters, ids, query, read_types, reports
+from collector.search import context, fields, filters, ids, query, read_types, reports
 from collector.streams import columns, export, shapes
 from collector.tenants import administration
 
@@ -177,7 +177,22 @@ _EXPORT = (
     Parameter("order", "By time.", {"enum": ["desc", "asc"], "default": "asc"}, "asc"),
 )  # fmt: skip
 _DRY_RUN = Parameter("dry_run", "Check and answer, store nothing.", {"enum": ["true", "false", "1", "0"]}, "false")
+_ANY_EVENT_ID = Parameter("event_id", "The event's ID.", _TEXT, "order-17-paid", "path")
 _EVENT_ID = Parameter("event_id", "The event's ID.", {**_TEXT, "not": {"enum": list(RESERVED_IDS)}}, "order-17-paid", "path")
+_CONTEXT = (
+    *(
+        Parameter(
+            name,
+            f"Events {name} it.",
+            {"type": "integer", "minimum": 0, "maximum": context.MAX_LINES, "default": context.DEFAULT_LINES},
+            5,
+        )
+        for name in (context.BEFORE, context.AFTER)
+    ),
+    Parameter(
+        "cursor", "before_cursor or after_cursor of the answer before: only that direction is answered.", {"type": "string"}
+    ),
+)
 _SLUG = Parameter("slug", "The tenant's short name.", _TEXT, "blue-shop", "path")
 _KEY_ID = Parameter("key_id", "The key's ID.", _TEXT, "a1b2c3d4", "path")
 _IDEMPOTENCY = Parameter(
@@ -242,6 +257,10 @@ OPERATIONS = (
         "Every event that matches, once, as a stream; one that ends in order is whole, a fault cuts the connection off",
         scope="search", answer_type=shapes.TYPES[0], more_answers=shapes.TYPES[1:], refusals=(429,),
         parameters=(*_WINDOW, *_FILTERS, *_EXPORT),
+    ),
+    Operation(
+        "get", f"{INGESTION}/events/context/{{event_id}}", "getContext", "What stands before and after an event in its file",
+        scope="search", answer=read_types.ContextAnswer, refusals=(404, 429), parameters=(_ANY_EVENT_ID, *_CONTEXT),
     ),
     Operation(
         "get", f"{INGESTION}/events/types", "listEventTypes", "The event types there are",

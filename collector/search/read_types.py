@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -69,6 +69,22 @@ class SearchAnswer(msgspec.Struct, frozen=True):
     search_id: str
     execution_time_ms: float
     partial_reason: str = ""
+
+
+class ContextAnswer(msgspec.Struct, frozen=True):
+    """What stands before and after an event, in order. A cursor goes on in its direction; null: nothing follows there."""
+
+    by: Literal["file", "time"]
+    """The neighbours are lines of the same file, or events of the same service by time."""
+    exact: bool
+    """False: lines across a file's first 4096 bytes are among them, found by path, agent and time."""
+    before: list[EventShown]
+    """The nearest last."""
+    event: EventShown
+    after: list[EventShown]
+    before_cursor: str | None
+    after_cursor: str | None
+    execution_time_ms: float
 
 
 class LossSum(msgspec.Struct, frozen=True):

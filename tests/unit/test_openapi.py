@@ -13,7 +13,7 @@ from collector.api.paths import JSON, RESERVED_IDS
 from collector.config import Config
 from collector.figures import facets, histogram, names
 from collector.ingest import events
-from collector.search import event, ids, query, reports
+from collector.search import context, event, ids, query, reports
 from collector.search.filters import ATTRIBUTE
 from collector.search.read_types import EventShown, SourceShown
 from collector.streams import export
@@ -31,6 +31,7 @@ TAKEN = {
     "countByValue": facets.PARAMETERS,
     "listFields": names.PARAMETERS,
     "exportEvents": export.PARAMETERS,
+    "getContext": context.PARAMETERS,
     "getStats": reports.STATS_PARAMETERS,
     "getOutcomes": query.WINDOW_PARAMETERS,
     "ingestEvent": events.EVENT_PARAMETERS,
