@@ -42,6 +42,8 @@ from agent.status import monitor, status
 log = logging.getLogger("agent")
 
 LOCK = "lock"
+GATHER_S = 0.05
+"""Between two syncs at least: a walk over many new files asks for as many."""
 STEADY_S = 60.0
 """An agent that ran for so long and fails has not been failing all the time."""
 LONGEST_WAIT_S = 10.0
@@ -153,6 +155,7 @@ async def _session(
     loop = asyncio.get_running_loop()
     failed: asyncio.Future[Any] = loop.create_future()
 
+    waker = _Waker(loop, shipper.wake)
     agent = config.name or socket.gethostname()
     reader = Reader(
         config,
@@ -160,12 +163,12 @@ async def _session(
         scope=scope.value,
         agent=agent,
         ledger=ledger,
-        on_append=_Waker(loop, shipper.wake),
+        on_append=waker,
         tenant_id=lambda: ledger.tenant_id,
         held=held,
     )
     try:
-        spool.start(reader.head)
+        spool.start(reader.head, released=waker)
         log.info("started: %d sources, scope from %s, state in %s", len(config.sources), scope.taken_from, state)
 
         def snapshot() -> dict[str, Any]:
@@ -222,6 +225,7 @@ async def _follow(
     finally:
         reader.stop(within_s=0.0)
         syncing.set()
+        spool.sync_wanted.set()
         ending = (shipping, stopping, changing)
         for future in ending:
             future.cancel()
@@ -278,8 +282,14 @@ def _thread(name: str, target: Callable[[], None], fail: Callable[[BaseException
 
 
 def _sync_at_intervals(spool: Spool, interval_s: float, stop: threading.Event) -> None:
-    while not stop.wait(interval_s):
-        spool.sync()
+    """Sooner where something waits for it: the first lines of a new file."""
+    gather_s = min(GATHER_S, interval_s)
+    while not stop.is_set():
+        spool.sync_wanted.wait(interval_s - gather_s)
+        spool.sync_wanted.clear()
+        if not stop.is_set():
+            spool.sync()
+            stop.wait(gather_s)
 
 
 def _say_what_is_left(spool: Spool, reader: Reader, ledger: Ledger) -> None:

@@ -172,7 +172,9 @@ class Recorder:
         if state.halves:
             self._complete(header, bytes(payload), change)
         header = msgspec.structs.replace(header, checkpoint=encode_checkpoint(Checkpoint(change, tail.replaces)))
-        self._spool.append(wire.encode_record(header, compress(payload)))
+        # Which tag a file's head goes with is on disk with its first record: what was shipped under it keeps it.
+        names = begin < BODY_AT and not state.recent
+        self._spool.append(wire.encode_record(header, compress(payload)), waits=names or not reproducible)
         self._storage.over()
         tail.replaces = ""
         tail.state = self._states[state.origin] = merge(state, change)
@@ -208,7 +210,7 @@ class Recorder:
         change = msgspec.structs.replace(state, halves=halves, half_to=to)
         checkpoint = encode_checkpoint(Checkpoint(msgspec.structs.replace(change, marks={}, recent=[]), tail.replaces))
         header = msgspec.structs.replace(header, checkpoint=checkpoint)
-        self._spool.append(wire.encode_record(header, compress(payload)))
+        self._spool.append(wire.encode_record(header, compress(payload)), waits=True)
         tail.replaces = ""
         tail.state = self._states[state.origin] = change
         self._spool.sync()
@@ -302,7 +304,7 @@ class Recorder:
             return
         crash.point("loss.before")
         try:
-            self._spool.append(self._loss_record(tuple(self.losses)), rolls=False)
+            self._spool.append(self._loss_record(tuple(self.losses)), rolls=False, waits=True)
         except StorageFull:
             return  # the next walk tells; should the agent end before, the next start finds the loss again
         crash.point("loss.appended")

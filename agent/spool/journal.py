@@ -4,6 +4,8 @@ Promises:
 - Sealed segments are synced, with their folder, before the next one is created. Each begins with the state of every file.
 - A failed write changes nothing: `StorageFull`, try again later. A failed sync is never papered over: what was not proven to
   be on disk is cut, and nothing works any more (`StorageFailed`) until the folder is opened anew.
+- What has to be on disk before it is seen (``waits``) is held until it is, and what is behind it waits with it; `sync_wanted`
+  says so to whoever syncs.
 - A segment is replaced in one rename, never written over.
 
 Order: append (write) -> sync -> sealed when full (sync, new file, sync folder) -> removed. One thread appends, one syncs, any
@@ -50,6 +52,9 @@ class Journal:
         self._fd = -1
         self._read_fd = (-1, -1)
         self._synced = 0
+        self._held: list[int] = []
+        """Where records begin, in the last segment, that are not to be shipped before they are synced."""
+        self.sync_wanted = threading.Event()
         self.sizes = found.sizes
         """Number of each segment -> how many of its bytes count."""
         self.last = max(found.sizes, default=0)
@@ -66,9 +71,10 @@ class Journal:
             self._disk.sync(self._fd)  # a killed agent's last records may be in the page cache only
             self._synced = self.sizes[self.last]
 
-    def start(self, head: Callable[[], SpoolHead]) -> None:
-        """Begin to append. ``head`` is asked for the state of every file whenever a segment begins."""
-        self._head = head
+    def start(self, head: Callable[[], SpoolHead], released: Callable[[], None]) -> None:
+        """Begin to append. ``head`` is asked for the state of every file whenever a segment begins; ``released`` is called, in
+        any thread, when what had to wait for a sync can be shipped."""
+        self._head, self._released = head, released
         if self._fd < 0:
             self._create()
         elif self._distrusted or not self.sizes[self.last]:
@@ -93,10 +99,16 @@ class Journal:
         with self.lock:
             return max(0, self.sizes.get(self.last, 0) - self._synced)
 
-    def append(self, record: bytes, *, rolls: bool = True) -> None:
+    @property
+    def held_from(self) -> int | None:
+        """Where in the last segment what may be shipped ends, for want of a sync."""
+        return self._held[0] if self._held else None
+
+    def append(self, record: bytes, *, rolls: bool = True, waits: bool = False) -> None:
         """Add one record.
 
         Args:
+            waits: it is not to be shipped before it is synced.
             rolls: where the segment is full, begin another one first. Not for losses: its head would know of what they cost
                 before they are told.
 
@@ -107,11 +119,11 @@ class Journal:
         self._check()
         if self.roll_first or (rolls and self.sizes[self.last] - self.head_bytes >= self._segment_bytes):
             self._roll()
-        self._write(record)
+        self._write(record, waits=waits and self._fsync != "never")
         if self._fsync == "always":
             self.sync()
 
-    def _write(self, record: bytes) -> None:
+    def _write(self, record: bytes, *, waits: bool) -> None:
         with self._writing:  # not behind the end that a failed sync goes back to
             self._check()
             at = self.sizes[self.last]
@@ -125,7 +137,10 @@ class Journal:
                 self._cut(at)
                 raise StorageFull(f"{self.path(self.last)}: append: {error.strerror}") from error
             with self.lock:
+                self._held += [at] * waits
                 self.sizes[self.last] = at + len(record)
+        if waits:
+            self.sync_wanted.set()
         crash.point("append.after")
 
     def _check(self) -> None:
@@ -165,7 +180,11 @@ class Journal:
                     self._cut(self._synced)
                     self.sizes[self.last] = self._synced
                 raise StorageFailed(self._failed) from error
-            self._synced = end
+            with self.lock:
+                self._synced = end
+                released, self._held = bool(self._held), [at for at in self._held if at >= end]
+            if released:
+                self._released()
             crash.point("sync.after")
 
     def _roll(self) -> None:

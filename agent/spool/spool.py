@@ -3,7 +3,8 @@
 Promises:
 - Appending a record is the one step that moves a file's offset. There is no other file of offsets, so none can run ahead.
 - A record is read for shipping as soon as it is appended; what a power cut takes from the spool it takes from the offset,
-  too, and the lines are read again with the same IDs. Records that reading again would not reproduce are synced first.
+  too, and the lines are read again with the same IDs. Records that reading again might not reproduce are on disk before
+  they are shipped.
 - Each segment begins with the state of every file, so deleting a fully acked segment writes nothing: a full disk can free
   itself. What was not proven to be on disk never counts (`agent.spool.journal`).
 - Nobody deletes files by hand: any damage is skipped, named and read again (`agent.spool.opening`, `agent.spool.segment`).
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,10 +117,10 @@ class Spool:
         with self.journal.lock:
             return Position(self.journal.last, self.journal.sizes.get(self.journal.last, 0))
 
-    def start(self, head: Callable[[], SpoolHead]) -> None:
-        """Begin to append. ``head`` is asked for the state of every file whenever a segment begins."""
+    def start(self, head: Callable[[], SpoolHead], released: Callable[[], None] = lambda: None) -> None:
+        """Begin to append (`Journal.start`)."""
         self._head = head
-        self.journal.start(head)
+        self.journal.start(head, released)
 
     # Appending (reader thread) -----------------------------------------------------------------------------------------
 
@@ -156,9 +158,19 @@ class Spool:
         """What was appended and may be in the page cache only."""
         return self.journal.unsynced_bytes
 
-    def append(self, record: bytes, *, rolls: bool = True) -> None:
+    @property
+    def waits_for_sync(self) -> bool:
+        """There is something that is shipped only when it is synced."""
+        return self.journal.held_from is not None
+
+    @property
+    def sync_wanted(self) -> threading.Event:
+        """Something has come that waits for a sync; whoever syncs clears it before."""
+        return self.journal.sync_wanted
+
+    def append(self, record: bytes, *, rolls: bool = True, waits: bool = False) -> None:
         """Add one record (`Journal.append`). Raises StorageFull, StorageFailed."""
-        self.journal.append(record, rolls=rolls)
+        self.journal.append(record, rolls=rolls, waits=waits)
 
     def sync(self) -> None:
         """Everything appended so far is on disk when this returns (`Journal.sync`). Raises StorageFailed."""
@@ -228,8 +240,10 @@ class Spool:
         while True:
             number, at = self._cursor
             with self.journal.lock:
-                end, last = self.journal.sizes.get(number, 0), self.journal.last
+                end, last, held = self.journal.sizes.get(number, 0), self.journal.last, self.journal.held_from
                 following = min((n for n in self.journal.sizes if n > number), default=number)
+            if number == last and held is not None and held <= at:
+                return
             if at >= end:
                 if number >= last:
                     return
@@ -277,7 +291,9 @@ class Spool:
     @property
     def drained(self) -> bool:
         """Nothing is waiting to be taken and nothing is outstanding."""
-        return not self._outstanding and (self._cursor >= self._end() or not any(True for _ in self._from_cursor()))
+        if self._outstanding or self.waits_for_sync:
+            return False
+        return self._cursor >= self._end() or not any(True for _ in self._from_cursor())
 
     def note_acks(self, tenant_id: str, retention_days: int = 0) -> None:
         """Append how far acks have come, when that changed (reader thread). Unsynced: a hint that spares lookups, so a full

@@ -157,6 +157,7 @@ def test_at_the_floor_what_is_acked_lets_more_through(tmp_path: Path, logs: Path
         for number in range(1, 11):
             app.write(100)
             reading.has_read(100 * number)
+            reading.spool.sync()
             while run := reading.spool.next_run(max_bytes=MIB, max_raw_bytes=MIB):
                 reading.spool.ack(run.entries)
         assert reading.spool.size_bytes < 400_000

@@ -162,7 +162,9 @@ class Store:
     """What a collector has taken in: lines by their text, each with its IDs; losses by their IDs."""
 
     def __init__(self) -> None:
-        self.lines: dict[bytes, set[str]] = {}
+        self._names: dict[bytes, set[str]] = {}
+        self.completed: set[str] = set()
+        """IDs of halves that gave way to whole lines: they are deleted for good."""
         self.losses: dict[str, wire.Loss] = {}
 
     def take(self, data: bytes) -> None:
@@ -170,8 +172,16 @@ class Store:
         if record.header.kind == wire.LOSS:
             for loss in wire.decode_losses(decompress(record.payload, record.header.raw_bytes)):
                 self.losses[loss.loss_id] = loss
+        if record.header.kind == wire.COMPLETED:
+            self.completed.update(wire.decode_completed(decompress(record.payload, record.header.raw_bytes)))
         for name, event in events_of(record):
-            self.lines.setdefault(event, set()).add(name)
+            self._names.setdefault(event, set()).add(name)
+
+    @property
+    def lines(self) -> dict[bytes, set[str]]:
+        """What search shows."""
+        shown = ((text, names - self.completed) for text, names in self._names.items())
+        return {text: names for text, names in shown if names}
 
     @property
     def lost_bytes(self) -> int:
@@ -241,8 +251,8 @@ class Lives:
     def _watch(self, spool: Spool) -> None:
         append, sync = spool.append, spool.journal.sync
 
-        def appending(record: bytes, *, rolls: bool = True) -> None:
-            append(record, rolls=rolls)
+        def appending(record: bytes, *, rolls: bool = True, waits: bool = False) -> None:
+            append(record, rolls=rolls, waits=waits)
             decoded = wire.decode_record(record)
             self.appended.update(events_of(decoded))
             if decoded.header.kind == wire.DATA:
@@ -294,6 +304,9 @@ class Lives:
         """Send so many runs; the answers come, or are lost."""
         for _ in range(runs):
             run = self.spool.next_run(max_bytes=2000, max_raw_bytes=1 << 20)
+            if run is None and self.spool.waits_for_sync:
+                self.sync()  # as the agent does at once
+                run = self.spool.next_run(max_bytes=2000, max_raw_bytes=1 << 20)
             if run is None:
                 break
             self._runs.append(run)
@@ -326,6 +339,7 @@ class Lives:
         assert self.reader is not None
         self.clock.asked = 0
         try:
+            self.reader.stop(within_s=1.0, parting=True)
             self.reader._read_to_the_end()
         except StorageFailed:
             self.fail()
