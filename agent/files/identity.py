@@ -24,7 +24,9 @@ other. Rules, for an inode that is known:
 
 and for an inode that is not known, against every known file of the source with the same head (`judge`):
 
-4. It agrees over min(size, offset) >= `BODY_AT`: the same content, a copy or a rename (`Same`).
+4. It agrees over min(size, offset) >= `BODY_AT`: the same content, a copy or a rename (`Same`). One that is shorter than
+   the offset may part from the known one behind the last mark within it: the file that holds that one is asked. Where none
+   does, it is read from that mark on, with the same IDs (`Fork`).
 5. Below that: the known one has just gone and this is another path: the same (`Same`); at the same path, or gone for longer
    than `SETTLE_S` before this one came: a new instance, with the next tag (`New`); both are there: wait `SETTLE_S`, then a
    new instance (`Wait`, `New`). A compressed file that is equal as a whole is the same, unless another one has that content.
@@ -295,6 +297,21 @@ def drop_marks_beyond(state: FileState, position: int) -> None:
     state.ladder = state.ladder[: position // RUNG_BYTES * 4]
 
 
+def branch(known: FileState, *, origin: str, path: str, inode: tuple[int, int, int], size: int, offset: int) -> FileState:
+    """A file of its own that has the bytes up to ``offset`` in common with a known one, and goes on from there.
+
+    Args:
+        inode: device, number, generation.
+    """
+    state = msgspec.structs.replace(
+        known, origin=origin, path=path, born_path=path, device=inode[0], inode=inode[1], generation=inode[2], size=size,
+        offset=offset, base=offset, replay_until=size, gone_ns=0, finished=False, gaps=[], read_to=0, replaces="", halves=[],
+        half_to=0,
+    )  # fmt: skip
+    drop_marks_beyond(state, offset)
+    return state
+
+
 class Candidate(msgspec.Struct, frozen=True):
     """A file with an inode that is not known."""
 
@@ -308,13 +325,20 @@ class Candidate(msgspec.Struct, frozen=True):
     copy: bool = False
     """It is compressed, so made of another file, and all of it is known."""
     damaged: bool = False
-    """There was more of it."""
+    """There was more of it, or will be."""
 
 
 class Same(msgspec.Struct, frozen=True):
     """The content of ``known``: a rename, a copy, or a copy in progress."""
 
     known: FileState
+
+
+class Fork(msgspec.Struct, frozen=True):
+    """As ``known`` up to the mark ``at``; what is behind that, nobody can tell."""
+
+    known: FileState
+    at: Rewind
 
 
 class Standing(enum.Enum):
@@ -335,8 +359,13 @@ class New(msgspec.Struct, frozen=True):
 
 
 def judge(
-    new: Candidate, known: Iterable[FileState], standing: Callable[[FileState], Standing], *, settled: bool
-) -> Same | Wait | New:
+    new: Candidate,
+    known: Iterable[FileState],
+    standing: Callable[[FileState], Standing],
+    *,
+    settled: bool,
+    begins: Callable[[FileState], bool | None] = lambda state: None,
+) -> Same | Fork | Wait | New:
     """Which known content, if any, a new inode holds (rules 4 and 5).
 
     Args:
@@ -344,8 +373,10 @@ def judge(
         known: states of the same source.
         standing: what became of a state's own inode.
         settled: the new file was first seen `SETTLE_S` ago or longer.
+        begins: whether the file that holds a known content begins with all of the new one; None: nobody can tell.
     """
     wait = False
+    forks: list[Fork] = []
     for state in sorted(known, key=lambda state: -state.offset):
         common = min(new.size, state.offset)
         if state.head != new.head or not agrees(state, common, new.holds):
@@ -354,7 +385,10 @@ def judge(
             continue
         if common >= BODY_AT:
             if state.body_id == new.body_id:
-                return Same(state)
+                if new.damaged or new.size in positions(state) or new.size > state.offset or (same := begins(state)):
+                    return Same(state)
+                mark = last_mark(state, new.size, new.holds, low=BODY_AT)
+                forks += [Fork(state, mark)] if mark is not None and same is None else []
             continue
         if new.path in (state.path, state.born_path):
             continue
@@ -367,6 +401,8 @@ def judge(
         if there in (Standing.ALIVE, Standing.PACKED):
             unread = state.offset == 0 and min(new.size, state.size) >= BODY_AT  # read, it will prove a copy or not
             wait = wait or unread or not settled or (copied and new.size > state.offset < state.size)
+    if forks:
+        return max(forks, key=lambda fork: fork.at.position)
     return Wait() if wait else New()
 
 

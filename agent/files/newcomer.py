@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import logging
 
-import msgspec
-
 from agent.files import identity
 from agent.files.contents import Contents, Origins
+from agent.files.expand import NotYet
 from agent.files.identity import BODY_AT, Candidate, FileState, Standing
 from agent.files.tail import Tail
 
@@ -70,13 +69,20 @@ class Newcomers:
             size = self._expanded(tail, known)
             if not tail.ended and size < BODY_AT and any(_agrees(state, size, tail) for state in known):
                 return  # it may be a copy of a known one, or go on otherwise
-        new = Candidate(tail.name, size, key, body_id, tail.holds, tail.packed and tail.ended, bool(tail.damage))
+        more = bool(tail.damage) or not tail.ended
+        new = Candidate(tail.name, size, key, body_id, tail.holds, copy=tail.packed and tail.ended, damaged=more)
         settled = tail.settled or now_s - tail.first_seen_s >= identity.SETTLE_S
-        verdict = identity.judge(new, known, lambda state: self._standing(state, tail), settled=settled)
-        if isinstance(verdict, identity.New):
-            self._begin(tail, head, key, body_id, front)
-        elif isinstance(verdict, identity.Same):
+        verdict = identity.judge(
+            new,
+            known,
+            lambda state: self._standing(state, tail),
+            settled=settled,
+            begins=lambda state: self._begins_with(state, tail, size),
+        )
+        if isinstance(verdict, identity.Same):
             self._same(tail, verdict.known)
+        elif isinstance(verdict, identity.New) or (isinstance(verdict, identity.Fork) and not self._forks(tail, verdict)):
+            self._begin(tail, head, key, body_id, front)
         tail.is_copy = tail.state is None and isinstance(verdict, identity.Same)
         if tail.state is None and tail.ended:
             tail.rest()
@@ -181,21 +187,43 @@ class Newcomers:
             known.replay_until = max(known.replay_until, tail.size)
             self._contents.hold(tail, known)
         elif tail.size > known.offset and owner.reach(known.offset + 1) == known.offset and owner.ended:
-            copy = msgspec.structs.replace(
-                known,
-                origin=self._make_origin(),
-                path=tail.name,
-                born_path=tail.name,
-                inode=tail.inode[1],
-                generation=tail.generation,
-                size=tail.size,
-                marks=dict(known.marks),
-                recent=list(known.recent),
-                replay_until=tail.size,
-                base=known.offset,
-            )
-            self._states[copy.origin] = copy
-            self._contents.hold(tail, copy)
+            self._go_on_from(tail, known, known.offset)
+
+    def _go_on_from(self, tail: Tail, known: FileState, offset: int) -> None:
+        """A file of its own that has the beginning, up to there, in common with a known one."""
+        copy = identity.branch(
+            known,
+            origin=self._make_origin(),
+            path=tail.name,
+            inode=(*tail.inode, tail.generation),
+            size=tail.size,
+            offset=offset,
+        )
+        if not copy.recent or copy.recent[-1][0] != offset:
+            copy.recent.append(tail.mark(offset))
+        self._states[copy.origin] = copy
+        self._contents.hold(tail, copy)
+
+    def _forks(self, tail: Tail, fork: identity.Fork) -> bool:
+        """Whether it is a copy that ends early or goes its own way, nobody can tell: what is behind the last mark is read, with
+        the IDs it would have in any case. False: that is all of it."""
+        offset = fork.at.position if fork.at.line_start else tail.line_start(fork.at.position)
+        if offset >= BODY_AT:
+            self._go_on_from(tail, fork.known, offset)
+        return offset >= BODY_AT
+
+    def _begins_with(self, known: FileState, tail: Tail, size: int) -> bool | None:
+        """Whether the file that holds a known content begins with all of a shorter one. None: there is none, or it cannot be
+        asked."""
+        owner = self._contents.owners.get(known.origin)
+        if owner is None:
+            return None
+        try:
+            return owner.reach(size) >= size and owner.holds(*tail.mark(size))
+        except NotYet:
+            raise
+        except OSError:
+            return None
 
     def _standing(self, state: FileState, asking: Tail) -> Standing:
         owner = self._contents.owners.get(state.origin)

@@ -70,6 +70,32 @@ def test_what_forks_from_a_file_behind_its_first_4096_bytes_keeps_their_ids(live
     assert names(lives, app.lines + fork.lines) == [1] * 106
 
 
+@pytest.mark.parametrize("gone", [False, True], ids=["both are there", "the longer one is gone"])
+def test_what_parts_from_a_longer_file_between_two_of_its_marks_loses_nothing(lives: Lives, logs: Path, gone: bool) -> None:
+    """Shorter than what was read of the other, and equal at every mark within: it is no copy of it for that."""
+    app = App(logs / "app.log")
+    app.write(80)
+    lives.end()
+    part = App(logs / "part.log", "part")
+    front = app.path.read_bytes()
+    app.write(80)
+    lives.start()
+    for _ in range(3):
+        lives.turn(12.0)
+        lives.turns()
+    if gone:
+        app.path.unlink()
+        lives.turn(70.0)
+        lives.turns()
+    part.path.write_bytes(front)
+    part.write(20)
+    assert BODY_AT < part.path.stat().st_size < 2 * BODY_AT
+    for _ in range(3):
+        lives.turn(12.0)
+        lives.turns()
+    assert names(lives, app.lines + part.lines) == [1] * 180
+
+
 @pytest.mark.parametrize("running", [True, False])
 def test_what_was_cut_back_unread_is_told_wherever_the_agent_dies(tmp_path: Path, running: bool) -> None:
     """Its state is replaced by one that knows nothing of what was cut: the loss has to be in the spool before that."""
@@ -119,6 +145,51 @@ def test_what_only_a_tag_tells_apart_is_synced_before_it_can_be_shipped(lives: L
     lives.turn(12.0)
     assert len(lives.reader.catalog.states) == 2  # type: ignore[union-attr]
     assert lives.spool.unsynced_bytes == 0
+
+
+@pytest.mark.parametrize("end", ["sync", "power"])
+def test_whose_name_is_whose_is_on_disk_before_the_first_lines_of_a_file_are_shipped(
+    lives: Lives, logs: Path, end: str
+) -> None:
+    """What is shipped of the first of several files that begin alike has a name that only the state gives it again."""
+    app = App(logs / "m.log", "equal")
+    app.append("time level message\n")
+    app.write(3)
+    lives.turns()
+    run = lives.spool.next_run(max_bytes=1 << 20, max_raw_bytes=1 << 20)
+    assert run is None, "nothing says on disk that this file has the first of the names"
+    assert lives.spool.waits_for_sync
+    assert lives.spool.sync_wanted.is_set()
+    assert not lives.spool.drained
+    other = App(logs / "a.log", "other")
+    if end == "sync":
+        lives.disk.failing_syncs = 1
+        other.append("time level message\n")
+        other.write(3)
+        lives.ship()
+    else:
+        lives.power_cut(0.0, zeros=False)
+        other.append("time level message\n")
+        other.write(3)
+        lives.start()
+    for seconds in (0.1, 12.0, 12.0):
+        lives.turn(seconds)
+        lives.turns()
+        lives.ship()
+    assert names(lives, app.lines + other.lines) == [1] * 6
+
+
+def test_a_file_that_goes_on_waits_for_no_sync(lives: Lives, logs: Path) -> None:
+    app = App(logs / "app.log")
+    app.write(3)
+    lives.turns()
+    lives.ship()
+    app.write(3)
+    lives.turn(6.0)
+    assert lives.spool.unsynced_bytes
+    run = lives.spool.next_run(max_bytes=1 << 20, max_raw_bytes=1 << 20)
+    assert run is not None
+    assert lives.spool.unsynced_bytes
 
 
 def test_what_a_killed_agent_left_in_the_page_cache_is_synced_by_the_next_start(lives: Lives, logs: Path) -> None:

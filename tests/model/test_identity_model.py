@@ -1,11 +1,13 @@
 """Files, reader and spool against a model that knows which bytes are which: random histories, deaths and power cuts.
 
-Apps write, rotate, copy, cut, rewrite and delete real files; a real reader with its catalog and spool looks at them
-now and then, ships, and dies at any named point. Its clock is stepped. Whatever happened before, once it has had time:
+Apps write, rotate, copy, compress, cut, rewrite and delete real files, leave half lines and holes in them; a real reader with
+its catalog and spool looks at them now and then, ships, and dies at any named point. Its clock is stepped. Whatever happened
+before, once it has had time:
 
 - every line whose file, or a renamed or copied successor of it, is still there is in the store; so is every line that was in
   a synced spool, whatever became of its file;
-- no line has more IDs than it was written times; nothing is in the store that nobody wrote;
+- no line has more IDs than it was written times; nothing is in the store that nobody wrote; a half line that was sent at the
+  end of the agent gives way to the whole one;
 - what was seen by the reader and is in the store nowhere is in the ledger, at least in bytes; and nothing is in the ledger
   while no bytes were taken away.
 
@@ -18,8 +20,10 @@ A failing one is printed with what repeats it.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -30,8 +34,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from agent.files.gaps import GAP_BYTES
 from agent.files.identity import BODY_AT
 from tests.support.lives import Lives, clock_of_the_agent, death, small_blocks
+from tests.support.records import zstd
 
 SCALE = max(1, int(os.environ.get("MODEL", "1")))
 BLOCK_BYTES = BODY_AT + 100
@@ -50,6 +56,10 @@ HEADER = st.sampled_from(sorted(HEADERS))
 ITEM = st.one_of(st.integers(0, 90), st.integers(0, 2400), st.sampled_from(EQUAL))
 ITEMS = st.lists(ITEM, min_size=1, max_size=8)
 FRACTION = st.floats(0, 1)
+PACKED = (".gz", ".zst")
+HOLES = (GAP_BYTES, 700, BODY_AT, BODY_AT + 900)
+HOLE = re.compile(rb"\A\0+|\0{%d,}" % GAP_BYTES)
+"""A run of NULs that is no content."""
 THEN = st.sampled_from(("", "read", "read, ship", "time"))
 """What the agent does behind it."""
 
@@ -61,10 +71,12 @@ class Line(NamedTuple):
     """Which content (`File.content`): a copy shares it, a file that begins anew has one of its own."""
     offset: int
     text: bytes
+    newline: int = 1
+    """0: a hole follows instead."""
 
     @property
     def end(self) -> int:
-        return self.offset + len(self.text) + 1
+        return self.offset + len(self.text) + self.newline
 
 
 class File:
@@ -79,28 +91,47 @@ class File:
         self.away_s = 0.0
         """When it was rotated away; 0: it was not."""
         self.lines: frozenset[Line] = frozenset()
+        self.tail = b""
+        """The last line, without its newline."""
         self.origins: set[str] = set()
         """Under which the reader knows what it holds."""
 
     def parse(self) -> None:
-        lines, at = [], 0
-        for text in self.data.split(b"\n")[:-1]:
-            lines.append(Line(self.content, at, text))
-            at += len(text) + 1
+        lines, at, self.tail = [], 0, b""
+        holes = [(hole.start(), hole.end()) for hole in HOLE.finditer(self.data)]
+        for start, end in [*holes, (len(self.data), len(self.data))]:
+            *whole, half = self.data[at:start].split(b"\n")
+            for text in whole:
+                lines.append(Line(self.content, at, text))
+                at += len(text) + 1
+            if half and end < len(self.data):
+                lines.append(Line(self.content, at, half, newline=0))
+            elif at < start:
+                self.tail = half
+            at = end
         self.lines = frozenset(lines)
 
     @property
     def head(self) -> bytes:
-        return self.data.split(b"\n")[0][:1024]
+        return self.data.lstrip(b"\0").split(b"\n")[0][:1024]
 
     @property
-    def tail(self) -> bytes:
-        """The last line, without its newline."""
-        return self.data[self.data.rfind(b"\n") + 1 :]
+    def packed(self) -> bool:
+        return self.path.suffix in PACKED
 
 
 def is_unique(text: bytes) -> bool:
     return text not in EQUAL and not any(text and header.startswith(text) for header in HEADERS.values())
+
+
+def packed(kind: str, data: bytes, cut: int) -> tuple[bytes, bytes]:
+    """A compressed file in two parts; the first one holds the first ``cut`` bytes."""
+    if kind == ".gz":
+        gz = zlib.compressobj(wbits=31)
+        return gz.compress(data[:cut]) + gz.flush(zlib.Z_SYNC_FLUSH), gz.compress(data[cut:]) + gz.flush()
+    zst = zstd.ZstdCompressor()
+    first = zst.compress(data[:cut], zst.FLUSH_BLOCK)
+    return first, zst.compress(data[cut:], zst.FLUSH_FRAME)
 
 
 class World(RuleBasedStateMachine):
@@ -129,6 +160,10 @@ class World(RuleBasedStateMachine):
         """Of these a part was taken away."""
         self.taken_away = False
         self.full = False
+        self.packing: dict[File, tuple[Path, bytes]] = {}
+        """Files that are being compressed -> where to, and what is not written yet."""
+        self.parted: dict[tuple[int, int], bytes] = {}
+        """Content and place of a half line -> what the agent has sent of it when it ended."""
 
     @initialize(
         include=st.sampled_from(INCLUDES), segment_bytes=st.sampled_from((1500, 6000)), handles=st.sampled_from((1, 2, 50))
@@ -173,7 +208,8 @@ class World(RuleBasedStateMachine):
     def change(self, file: File, data: bytes) -> None:
         """The file holds this now."""
         if (not file.head and data) or b"\n" not in file.data:
-            self.heads[data.split(b"\n")[0][:1024]] += 1
+            file.data = data
+            self.heads[file.head] += 1
         file.data = data
         file.parse()
         self.written |= file.lines
@@ -221,11 +257,20 @@ class World(RuleBasedStateMachine):
             self.append(file, file.half.encode() + b"\n")
             file.half = ""
 
+    @rule(name=PATH, length=st.sampled_from(HOLES), items=st.one_of(st.none(), ITEMS), then=THEN)
+    def leave_a_hole(self, name: str, length: int, items: list[int | bytes] | None, then: str) -> None:
+        """A writer that kept its position while its file was truncated; without ``items``: size that was given in advance."""
+        file = self.at(name) or self.create(self.logs / name)
+        self.append(file, bytes(length) + self.lines_of(items or ()))
+        file.half = ""
+        self.agent(then)
+
     @rule(which=FRACTION, items=ITEMS)
     def write_to_what_was_rotated(self, which: float, items: list[int | bytes]) -> None:
         """An app that has not opened its log anew yet."""
         now_s = self.lives.clock.now_s
         files = [file for file in self.rotated() if now_s - file.away_s < IDLE_S and not file.tail]
+        files = [file for file in files if not file.packed and file not in self.packing]
         if files:
             self.append(files[round(which * (len(files) - 1))], self.lines_of(items))
 
@@ -240,6 +285,7 @@ class World(RuleBasedStateMachine):
     # What becomes of files ---------------------------------------------------------------------------------------------
 
     def move(self, file: File, to: Path) -> None:
+        self.is_packed(file)
         if there := self.files.get(to):
             self.remove(there)
         file.path.rename(to)
@@ -253,6 +299,7 @@ class World(RuleBasedStateMachine):
             self.lives.notices.paths.update(map(str, paths))
 
     def remove(self, file: File) -> None:
+        self.is_packed(file)
         file.path.unlink()
         self.told(file.path)
         self.taken_away = True
@@ -261,11 +308,13 @@ class World(RuleBasedStateMachine):
     def free_number(self, name: str) -> Path:
         """Move the numbered ones up by one."""
         for number in range(NUMBERS, 0, -1):
-            if file := self.at(f"{name}.{number}"):
-                if number == NUMBERS:
-                    self.remove(file)
-                else:
-                    self.move(file, self.logs / f"{name}.{number + 1}")
+            for kind in ("", *PACKED):
+                if file := self.at(f"{name}.{number}{kind}"):
+                    self.is_packed(file)
+                    if number == NUMBERS:
+                        self.remove(file)
+                    else:
+                        self.move(file, self.logs / f"{name}.{number + 1}{file.path.suffix * file.packed}")
         return self.logs / f"{name}.1"
 
     def free_date(self, name: str) -> Path:
@@ -280,6 +329,39 @@ class World(RuleBasedStateMachine):
                 self.create(self.logs / name)
         self.agent(then)
 
+    @rule(which=FRACTION, kind=st.sampled_from(PACKED), written=FRACTION, then=THEN)
+    def begin_to_compress(self, which: float, kind: str, written: float, then: str) -> None:
+        """Its first part is there, and the original."""
+        files = [file for file in self.rotated() if not file.packed and file.data and file not in self.packing]
+        if files:
+            file = files[round(which * (len(files) - 1))]
+            to = file.path.with_name(file.path.name + kind)
+            if there := self.files.get(to):
+                self.remove(there)
+            first, rest = packed(kind, file.data, round(written * len(file.data)))
+            to.write_bytes(first)
+            self.packing[file] = to, rest
+            self.told(to)
+        self.agent(then)
+
+    @rule(which=FRACTION, then=THEN)
+    def end_compressing(self, which: float, then: str) -> None:
+        if self.packing:
+            self.is_packed(list(self.packing)[round(which * (len(self.packing) - 1))])
+        self.agent(then)
+
+    def is_packed(self, file: File) -> None:
+        """Before anything else happens to it."""
+        if file not in self.packing:
+            return
+        to, rest = self.packing.pop(file)
+        with to.open("ab") as out:
+            out.write(rest)
+        file.path.unlink()
+        self.told(file.path, to)
+        del self.files[file.path]
+        file.path, self.files[to] = to, file
+
     def copied(self, file: File, to: Path) -> File:
         if there := self.files.get(to):
             self.remove(there)
@@ -288,6 +370,7 @@ class World(RuleBasedStateMachine):
         copy.parse()
         copy.origins = set(file.origins)
         copy.away_s = self.lives.clock.now_s
+        self.is_elsewhere(file)
         self.told(to)
         return copy
 
@@ -328,6 +411,7 @@ class World(RuleBasedStateMachine):
         if size == len(file.data):
             return
         self.taken_away = True
+        self.is_elsewhere(file)
         self.halved |= {line for line in file.lines if line.offset < size < line.end}
         os.truncate(file.path, size)
         file.half, file.synced = "", min(file.synced, size)
@@ -431,7 +515,6 @@ class World(RuleBasedStateMachine):
     @rule()
     @precondition(lambda self: self.lives.up)
     def a_sync_fails(self) -> None:
-        self.first_seconds_may_go()
         self.lives.disk.failing_syncs = 1
         self.lives.sync()
         self.lives.disk.failing_syncs = 0
@@ -463,6 +546,10 @@ class World(RuleBasedStateMachine):
     @rule()
     @precondition(lambda self: self.lives.up)
     def stops(self) -> None:
+        self.passes(1.0)
+        for file in self.files.values():
+            if file.tail and not file.packed:
+                self.parted[file.content, len(file.data) - len(file.tail)] = file.tail
         self.lives.stop()
 
     @rule()
@@ -473,25 +560,22 @@ class World(RuleBasedStateMachine):
 
     @rule(kept=FRACTION, sources=FRACTION, zeros=st.booleans())
     def power_cut(self, kept: float, sources: float, zeros: bool) -> None:
-        self.first_seconds_may_go()
         self.lives.power_cut(kept, zeros=zeros)
         self.forgets()
-        for file in list(self.files.values()):
-            self.cut(file, max(file.synced, round(sources * len(file.data))))
-
-    def first_seconds_may_go(self) -> None:
-        """Exempt: what was shipped of the first of several files that begin alike, and is not synced yet: with it goes whose
-        name is whose."""
-        texts = {text for _, text in self.lives.appended}
-        for file in (*self.files.values(), *self.gone):
-            if texts & {line.text for line in file.lines}:
-                self.vague.update(line.text for line in file.lines if line.offset < BODY_AT and not is_unique(file.head))
+        for to, _ in self.packing.values():
+            to.unlink()
+        self.packing.clear()
+        for file in [file for file in self.files.values() if not file.packed]:
+            lost = len(file.data) - max(file.synced, round(sources * len(file.data)))
+            self.cut(file, len(file.data) - lost)
+            if zeros and lost >= GAP_BYTES:
+                self.append(file, bytes(lost))  # its new size was on disk, the data was not
 
     @rule()
     def state_is_lost(self) -> None:
         """Exempt from then on: equal texts, and lines in the first 4 KiB of files that begin alike."""
         self.lives.lose_state()
-        self.seen = {}
+        self.seen, self.parted = {}, {}
         self.tags_lost = True
         for file in self.files.values():
             if self.heads[file.head] > 1 or not is_unique(file.head):
@@ -516,7 +600,8 @@ class World(RuleBasedStateMachine):
 
     def check(self) -> None:
         stored = self.lives.store.lines
-        assert not {text: name for name, text in self.lives.durable if name not in stored.get(text, ())}, "was in the spool"
+        taken = {name for names in stored.values() for name in names} | self.lives.store.completed
+        assert not {text: name for name, text in self.lives.durable if name not in taken}, "was in the spool"
         times = Counter(line.text for line in self.written)
         unknown = [text for text in stored if not times[text] + self.exempt[text]]
         assert not unknown, "nobody wrote that"
@@ -529,10 +614,17 @@ class World(RuleBasedStateMachine):
             if is_unique(text) or not self.tags_lost:
                 where = {file.path.name for file in self.files.values() if text in {line.text for line in file.lines}}
                 assert len(stored.get(text, ())) >= (1 if is_unique(text) else count), f"missing: {text[:40]!r} of {where}"
+        halves = {line: self.parted.get((line.content_of, line.offset), line.text) for line in required}
+        both = {half for line, half in halves.items() if half != line.text and half in stored}
+        assert not both, "a half line beside the whole one"
         lost = {line for line in self.written - required if is_unique(line.text) and line.text not in stored}
-        bytes_lost = sum(1 if line in self.halved else len(line.text) + 1 for line in lost & self.seen.keys())
+        bytes_lost = sum(1 if line in self.halved else len(line.text) + line.newline for line in lost & self.seen.keys())
         assert self.lives.store.lost_bytes >= bytes_lost, f"seen and lost, and not told: {lost & self.seen.keys()}"
         assert self.taken_away or not self.lives.store.losses, "told as lost, and nothing was taken away"
+
+    def is_elsewhere(self, file: File) -> None:
+        """Its half line is not only where it may go on."""
+        self.parted = {place: half for place, half in self.parted.items() if place[0] != file.content}
 
     def required(self) -> set[Line]:
         """Lines that are there to be read. Exempt: equal ones in a file that has no other, it may be a beginning of another

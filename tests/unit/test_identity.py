@@ -18,6 +18,7 @@ from agent.files.identity import (
     Candidate,
     Continue,
     FileState,
+    Fork,
     Holds,
     New,
     NewContent,
@@ -86,8 +87,14 @@ def resumed(state: FileState, content: bytes) -> Continue | Rewind | NewContent:
     return identity.resume(state, len(content), holds_in(content))
 
 
-def judged(new: Candidate, *states: FileState, standing: Standing = Standing.ALIVE, settled: bool = False) -> Same | Wait | New:
-    return identity.judge(new, states, lambda _: standing, settled=settled)
+def judged(
+    new: Candidate,
+    *states: FileState,
+    standing: Standing = Standing.ALIVE,
+    settled: bool = False,
+    begins: bool | None = None,
+) -> Same | Fork | Wait | New:
+    return identity.judge(new, states, lambda _: standing, settled=settled, begins=lambda _: begins)
 
 
 # Names ----------------------------------------------------------------------------------------------------------------
@@ -246,7 +253,24 @@ def test_rule_4_a_copy_of_4096_bytes_or_more_is_the_same_content_at_once(standin
     content = a_log(200)
     state = known(content, 6400)
     for path in ("/logs/new.log", state.path):
-        assert judged(candidate(content[:size], path), state, standing=standing) == Same(state)
+        assert judged(candidate(content[:size], path), state, standing=standing, begins=True) == Same(state)
+
+
+@pytest.mark.parametrize(
+    ("begins", "verdict"), [(True, Same), (False, New), (None, Fork)], ids=["the known one says so", "says no", "is gone"]
+)
+def test_rule_4_what_ends_between_two_marks_of_a_known_file_is_not_taken_for_its_beginning_without_proof(
+    begins: bool | None, verdict: type
+) -> None:
+    """They may part behind the last mark that is within both."""
+    state = known(a_log(200), 12800, step=4000)
+    shorter = candidate(a_log(200)[:9000] + b"another end\n")
+    found = judged(shorter, state, begins=begins)
+    assert isinstance(found, verdict)
+    if isinstance(found, Fork):
+        assert found == Fork(state, Rewind(8192, line_start=False))
+    assert judged(candidate(a_log(200)[:8000]), state, begins=None) == Same(state), "there is a mark where it ends"
+    assert judged(msgspec.structs.replace(shorter, damaged=True), state, begins=None) == Same(state), "its end is not there"
 
 
 def test_rule_4_is_for_equal_bytes_only() -> None:
