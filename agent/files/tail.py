@@ -30,6 +30,8 @@ class Gap(msgspec.Struct):
     """Of the file at that time."""
     since_s: float = 0.0
     """When data was first seen behind it; 0: there is none. In a compressed file it is at ``looked_to`` then."""
+    before: Gap | None = None
+    """One that was waited for, and nothing could be taken behind it: half a line is there, and this run."""
 
 
 class Handles:

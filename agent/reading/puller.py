@@ -124,7 +124,7 @@ class Puller:
             ended = self._end_of_line(tail, state, begin, size, final=final)
             if ended is None:
                 return self._waits_for_end(tail, state, tail.size, now_s)
-        window, stop = _Window(begin, 0, 0), 0
+        window, stop, passed = _Window(begin, 0, 0), 0, None
         if not self._is_in_gap(tail, begin):
             window = self._read(tail, begin)
             if not self._goes_on(tail, state, window):
@@ -137,12 +137,14 @@ class Puller:
             behind = self._behind_gap(tail, begin, size, now_s, final=final)
             if isinstance(behind, Pulled):
                 return behind
+            passed = self._gap_at(tail, begin)
             begin, window = behind, self._read(tail, behind)
             stop = self._first_gap(tail, begin, window)
         cut, shaped = self._cut(tail, begin, window, stop, now_s, final=final and stop == window.end)
         if cut is None and window.start < stop < window.end:
             if not tail.packed:
-                behind = self._behind_gap(tail, begin + stop - window.start, size, now_s, final=final)
+                at = begin + stop - window.start
+                behind = self._behind_gap(tail, at, size, now_s, final=final, before=passed)
                 if isinstance(behind, Pulled):
                     return behind
             cut, shaped = self._cut(tail, begin, window, stop, now_s, final=True)
@@ -235,13 +237,19 @@ class Puller:
     def _first_gap(self, tail: Tail, begin: int, window: _Window) -> int:
         return gaps.first_gap(self._buffer, window.start, window.end, offset=begin, unit=self._unit(tail))
 
-    def _behind_gap(self, tail: Tail, at: int, size: int, now_s: float, *, final: bool) -> int | Pulled:
-        """Where the data behind a run of NULs begins; at the end of a file that is final, its end."""
+    def _behind_gap(
+        self, tail: Tail, at: int, size: int, now_s: float, *, final: bool, before: Gap | None = None
+    ) -> int | Pulled:
+        """Where the data behind a run of NULs begins; at the end of a file that is final, its end. ``before``: the run in front
+        of it."""
         gap = tail.gap
         if tail.packed:
             return self._behind_packed_gap(tail, at, final=final)
+        if gap is not None and gap.at != at and self._gap_at(tail, at) is not None and size >= gap.size:
+            looked = gaps.data_after(tail, at, size, limit=size)
+            return looked.at - looked.at % self._unit(tail)
         if gap is None or not gap.at <= at <= gap.looked_to or size < gap.size:
-            gap = tail.gap = Gap(at, at, size)
+            gap = tail.gap = Gap(at, at, size, before=before)
         elif at != gap.at:
             gap = tail.gap = Gap(at, gap.looked_to, gap.size)  # it is being filled from its front
         looked = gaps.data_after(tail, gap.looked_to, size)
@@ -254,6 +262,11 @@ class Puller:
             return Pulled.WAITS
         looked = gaps.data_after(tail, at, size, limit=size)  # it may have been filled since it was looked at
         return looked.at - looked.at % self._unit(tail)
+
+    @staticmethod
+    def _gap_at(tail: Tail, at: int) -> Gap | None:
+        """The run of NULs that begins there, of those that were waited for."""
+        return next((gap for gap in (tail.gap, tail.gap and tail.gap.before) if gap is not None and gap.at == at), None)
 
     @staticmethod
     def _is_in_gap(tail: Tail, at: int) -> bool:

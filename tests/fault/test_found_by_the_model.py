@@ -96,6 +96,18 @@ def test_what_parts_from_a_longer_file_between_two_of_its_marks_loses_nothing(li
     assert names(lives, app.lines + part.lines) == [1] * 180
 
 
+@pytest.mark.parametrize("front", [0, 600], ids=["a first line", "a hole"])
+def test_half_a_line_between_two_holes_holds_nothing_up(lives: Lives, logs: Path, front: int) -> None:
+    """Each is waited for; having waited for the second is no reason to wait for the first again."""
+    app = App(logs / "app.log")
+    app.append("\0" * front + "a first line\n" * (not front) + "\0" * 700 + "half a line" + "\0" * 800)
+    app.write(3)
+    for seconds in (0.1, 6.0, 6.0, 6.0):
+        lives.turn(seconds)
+        lives.turns()
+    assert names(lives, ["half a line", *app.lines]) == [1] * 4
+
+
 @pytest.mark.parametrize("running", [True, False])
 def test_what_was_cut_back_unread_is_told_wherever_the_agent_dies(tmp_path: Path, running: bool) -> None:
     """Its state is replaced by one that knows nothing of what was cut: the loss has to be in the spool before that."""
