@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.shipping import endpoints
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
 from tests.support.certificates import Authority
-from tests.support.shipping import quick, ship_until
+from tests.support.shipping import each_once, quick, ship_until
 from tests.support.sink import SinkProcess
 from tests.support.wait import until
 
@@ -58,6 +59,14 @@ def test_the_next_collector_gets_what_the_first_does_not_take_until_that_is_back
             return set(app.lines[3:]) <= first.seen().texts.keys() | sink.seen().texts.keys()
 
         until(complete, "each line has arrived at one of them", told=agent.log)
+        agent.settle()
+        ids: dict[str, set[str]] = {}
+        for seen in (first.seen(), sink.seen()):
+            assert seen.losses == []
+            for text, names in seen.texts.items():
+                ids.setdefault(text, set()).update(names)
+        assert ids.keys() == set(app.lines[3:]), "the first has forgotten the first three: it is another process"
+        assert {text: names for text, names in ids.items() if len(names) != 1} == {}, "one event, wherever it was sent"
     finally:
         agent.kill()
         first.stop()
@@ -76,6 +85,7 @@ def test_a_collector_that_answers_but_does_not_take_anything_is_left_for_the_nex
         first.rules(answer)
         ship_until(tmp_path, first.url, lambda: sink.seen().events == 3, "the second has all", lines=LINES, urls=(sink.url,))
         assert first.seen().runs >= 1
+    each_once(sink.seen(), LINES)
 
 
 def test_too_many_requests_is_no_reason_to_ask_another(
@@ -86,6 +96,7 @@ def test_too_many_requests_is_no_reason_to_ask_another(
     with SinkProcess() as first:
         first.script(*[{"status": 429, "headers": {"Retry-After": "0"}}] * 3)
         ship_until(tmp_path, first.url, lambda: first.seen().events == 3, "the first has all", lines=LINES, urls=(sink.url,))
+        each_once(first.seen(), LINES)
     assert sink.seen().runs == 0
 
 
@@ -96,9 +107,31 @@ def test_when_all_collectors_are_away_the_first_that_is_back_gets_everything(
     monkeypatch.setattr(endpoints, "FIRST_AWAY_S", 0.05)
     sink.script(*[{"status": 503}] * 4)
     ship_until(tmp_path, nobody, lambda: sink.seen().events == 3, "one is back", lines=LINES, urls=(sink.url,))
+    each_once(sink.seen(), LINES)
 
 
-def test_a_name_that_cannot_be_resolved_is_tried_again(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+def test_a_name_that_can_be_resolved_again_is_used_again(
+    tmp_path: Path, sink: SinkProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick(monkeypatch)
+    resolve, failures = socket.getaddrinfo, iter([socket.gaierror(socket.EAI_AGAIN, "try again")] * 3)
+
+    def resolver(host: str, *more: Any, **named: Any) -> Any:
+        if host != "collector.invalid":
+            return resolve(host, *more, **named)
+        if error := next(failures, None):
+            raise error
+        return resolve("127.0.0.1", *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    url = f"http://collector.invalid:{sink.port}"
+    ledger = ship_until(tmp_path, url, lambda: sink.seen().events == 3, "all has arrived", lines=LINES, in_flight=1)
+    assert next(failures, None) is None
+    each_once(sink.seen(), LINES)
+    assert "quarantined_events" not in ledger.counts()
+
+
+def test_a_name_that_cannot_be_resolved_costs_nothing(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
     agent.configure(collector={"url": "http://collector.invalid:8080"})
     app = App(logs / "app.log")
     app.write(3)
@@ -120,6 +153,7 @@ def test_a_collector_with_a_certificate_of_the_own_authority(
         ship_until(
             tmp_path, sink.tls_url, lambda: sink.seen().events == 3, "all has arrived", lines=LINES, ca_file=str(authority.ca)
         )
+        each_once(sink.seen(), LINES)
 
 
 @needs_openssl
@@ -162,6 +196,7 @@ def test_a_collector_that_asks_for_a_certificate_gets_the_agents(
             tmp_path / "without", sink.tls_url, lambda: True, "it has been started", lines=LINES, ca_file=str(authority.ca)
         )
         assert "acked_events" not in ledger.counts()
+        each_once(sink.seen(), LINES)
 
 
 @needs_openssl
@@ -181,6 +216,7 @@ def test_a_proxy_of_the_configuration_is_used(tmp_path: Path, sink: SinkProcess,
     ship_until(
         tmp_path, "http://collector.invalid", lambda: sink.seen().events == 3, "all has arrived", lines=LINES, proxy=sink.url
     )
+    each_once(sink.seen(), LINES)
 
 
 def test_a_proxy_of_the_environment_is_used_unless_it_is_refused(
@@ -195,6 +231,7 @@ def test_a_proxy_of_the_environment_is_used_unless_it_is_refused(
     ship_until(tmp_path / "2", sink.url, lambda: sink.seen().events == 6, "past it", lines=LINES, proxy="direct")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     ship_until(tmp_path / "3", sink.url, lambda: sink.seen().events == 9, "it is not for this host", lines=LINES)
+    each_once(sink.seen(), LINES)
 
 
 def test_a_key_is_read_again_when_its_file_changes(agent: AgentProcess, sink: SinkProcess, logs: Path, tmp_path: Path) -> None:
@@ -231,5 +268,6 @@ def test_a_limit_of_bytes_holds_nothing_up_for_good(tmp_path: Path, sink: SinkPr
         tmp_path, sink.url, lambda: sink.seen().events == 3, "all has arrived", lines=LINES,
         run_bytes=1, in_flight=1, bandwidth_limit_bytes_per_s=10,
     )  # fmt: skip
+    each_once(sink.seen(), LINES)
     assert waits[0] == 0.0
     assert all(wait > 1.0 for wait in waits[1:])

@@ -25,6 +25,9 @@ NO_ACKS = {
     "redirect": ({"status": 302, "headers": {"Location": "/elsewhere"}}, "HTTP 302"),
     "not_found": ({"status": 404}, "HTTP 404"),
     "too_many_requests": ({"status": 429, "headers": {"Retry-After": "0"}}, "HTTP 429"),
+    "too_many_requests_and_no_time_is_said": ({"status": 429}, "HTTP 429"),
+    "unavailable_and_no_time_is_said": ({"status": 503}, "HTTP 503"),
+    "a_time_that_is_none": ({"status": 503, "headers": {"Retry-After": "soon"}}, "HTTP 503"),
     "collector_starts_before_the_engine": ({"status": 503, "headers": {"Retry-After": "0"}}, "HTTP 503"),
     "newer_agent_older_collector": (
         {
@@ -38,6 +41,16 @@ NO_ACKS = {
 }
 
 
+def nothing_is_missed(agent: AgentProcess, sink: SinkProcess) -> None:
+    """No loss is told, and nothing is set aside or refused."""
+    assert sink.seen().losses == []
+    counts = agent.status()["counts"]
+    assert {name: counts.get(name, 0) for name in ("quarantined_events", "rejected_events", "lost_bytes")} == {
+        "quarantined_events": 0, "rejected_events": 0, "lost_bytes": 0,
+    }  # fmt: skip
+    assert not list((agent.state / "quarantine").glob("*"))
+
+
 @pytest.mark.parametrize("name", NO_ACKS)
 def test_what_is_no_ack_is_sent_again(agent: AgentProcess, sink: SinkProcess, logs: Path, name: str) -> None:
     answer, said = NO_ACKS[name]
@@ -48,6 +61,7 @@ def test_what_is_no_ack_is_sent_again(agent: AgentProcess, sink: SinkProcess, lo
     arrived(sink, app.lines, told=agent)
     agent.settle()
     exactly_once(sink.seen(), app.lines)
+    nothing_is_missed(agent, sink)
     assert said in agent.log()
     assert sink.seen().replays >= 2
     assert "sending works again" in agent.log()
@@ -59,7 +73,10 @@ def test_an_answer_that_never_comes_is_given_up_after_the_timeout(agent: AgentPr
     app = App(logs / "app.log")
     app.write(10)
     agent.start()
-    exactly_once(arrived(sink, app.lines, told=agent), app.lines)
+    arrived(sink, app.lines, told=agent)
+    agent.settle()
+    exactly_once(sink.seen(), app.lines)
+    nothing_is_missed(agent, sink)
     assert "TimeoutError" in agent.log()
 
 
@@ -93,7 +110,34 @@ def test_a_run_too_large_is_sent_record_by_record(agent: AgentProcess, sink: Sin
     assert seen.largest_run == 3
     assert sink.seen().records == 3
     exactly_once(sink.seen(), wanted)
-    assert not list((agent.state / "quarantine").glob("*"))
+    nothing_is_missed(agent, sink)
+
+
+def test_200_with_mixed_outcomes(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+    """Of one record some events are taken, some are there already and some are refused: each of them is once, here or there."""
+    app, bad = App(logs / "app.log"), App(logs / "app.log", "refused")
+    for one in (app, bad, app):
+        one.write(3)
+    sink.stop()
+    agent.start()
+    until(lambda: agent.status()["counts"].get("read_events") == 9, "all is read")
+    sink.start()
+    sink.rules({"refuse_lines": "refused"})
+    arrived(sink, app.lines, told=agent)
+    agent.settle()
+    sink.script({"refuse_lines": "refused", "cut": True})
+    for one in (bad, app):
+        one.write(2)
+    arrived(sink, app.lines, told=agent)
+    agent.settle()
+    exactly_once(sink.seen(), app.lines)
+    assert sink.seen().losses == []
+    letters = [json.loads(line) for line in (agent.state / "dead-letters.ndjson").read_text().splitlines()]
+    assert sorted(base64.b64decode(letter["data_base64"]).decode() for letter in letters) == bad.lines
+    assert len({letter["event_id"] for letter in letters}) == len(bad.lines)
+    assert {letter["event_id"] for letter in letters}.isdisjoint(sink.seen().deliveries)
+    counts = agent.status()["counts"]
+    assert (counts["acked_events"], counts["rejected_events"]) == (len(app.lines) + len(bad.lines), len(bad.lines))
 
 
 def test_poison_record(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
@@ -118,13 +162,21 @@ def test_poison_record(agent: AgentProcess, sink: SinkProcess, logs: Path) -> No
     assert agent.status()["counts"]["quarantined_events"] == 3
 
 
-def test_a_record_refused_for_good_goes_to_the_quarantine_at_once(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
-    sink.rules({"contains": "bad", "status": 422})
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_record_refused_for_good_goes_to_the_quarantine_at_once(
+    agent: AgentProcess, sink: SinkProcess, logs: Path, status: int
+) -> None:
+    sink.rules({"contains": "bad", "status": status})
     app, bad = App(logs / "app.log"), App(logs / "bad.log", "bad")
     bad.write(2)
     agent.start()
     agent.logged("is in the quarantine")
-    exactly_once(arrived(sink, app.write(5), told=agent), app.lines)
+    arrived(sink, app.write(5), told=agent)
+    agent.settle()
+    exactly_once(sink.seen(), app.lines)
+    (kept,) = (agent.state / "quarantine").glob("*.rec")
+    header = wire.decode_record(kept.read_bytes()).header
+    assert (header.path, header.events, sink.seen().losses) == (str(bad.path), 2, [])
 
 
 def test_refused_events_are_dead_letters_with_their_bytes(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
@@ -225,11 +277,14 @@ def test_refused_events_of_a_quarantined_record_are_dead_letters(tmp_path: Path,
     assert (letter["reason"], base64.b64decode(letter["data_base64"])) == ("event_too_large", b"line")
 
 
-@pytest.mark.parametrize(
+REFUSED_KEYS = pytest.mark.parametrize(
     ("answer", "said"),
     [({"status": 401}, "HTTP 401"), ({"status": 403}, "HTTP 403"), ({"tenant": "somebody else"}, "'somebody else'")],
     ids=["wrong_key", "key_without_the_right", "other_tenants_id_in_the_answer"],
 )
+
+
+@REFUSED_KEYS
 def test_a_wrong_key_stops_the_sending_and_not_the_reading(
     agent: AgentProcess, sink: SinkProcess, logs: Path, answer: dict[str, Any], said: str
 ) -> None:
@@ -251,14 +306,22 @@ def test_a_wrong_key_stops_the_sending_and_not_the_reading(
     assert "a-key" not in agent.log() + status
 
 
-def test_sending_goes_on_when_the_key_is_right_again(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
-    sink.script({"status": 401})
+@REFUSED_KEYS
+def test_sending_goes_on_when_the_key_is_right_again(
+    agent: AgentProcess, sink: SinkProcess, logs: Path, answer: dict[str, Any], said: str
+) -> None:
     app = App(logs / "app.log")
-    app.write(5)
     agent.start()
-    agent.logged("HTTP 401")
-    exactly_once(arrived(sink, [*app.lines, *app.write(5)], told=agent), app.lines)
+    arrived(sink, app.write(1), told=agent)
+    agent.settle()
+    sink.script(answer)
+    app.write(5)
+    agent.logged(said)
+    arrived(sink, [*app.lines, *app.write(5)], told=agent)
     until(lambda: agent.status()["sending"] == "ok", "status says so")
+    agent.settle()
+    exactly_once(sink.seen(), app.lines)
+    nothing_is_missed(agent, sink)
 
 
 def test_a_collector_that_comes_back_gets_everything(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
@@ -270,4 +333,7 @@ def test_a_collector_that_comes_back_gets_everything(agent: AgentProcess, sink: 
     assert sink.url in agent.status()["sending"]
     app.write(100)
     sink.start()
-    exactly_once(arrived(sink, app.lines, told=agent), app.lines)
+    arrived(sink, app.lines, told=agent)
+    agent.settle()
+    exactly_once(sink.seen(), app.lines)
+    nothing_is_missed(agent, sink)

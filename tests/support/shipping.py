@@ -14,6 +14,8 @@ from agent.config import Collector
 from agent.ledger import Ledger
 from agent.shipping import retry
 from agent.shipping.ship import Shipper
+from tests.support.agent import exactly_once
+from tests.support.sink import Seen
 from tests.support.spooled import Written, open_spool
 from tests.support.wait import until
 
@@ -26,6 +28,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "BACKOFF_FIRST_S", 0.01)
     monkeypatch.setattr(retry, "BACKOFF_CAP_S", 0.02)
     monkeypatch.setattr(retry, "STOPPED_RETRY_S", 0.02)
+
+
+def each_once(seen: Seen, lines: Iterable[bytes]) -> None:
+    """These lines and no others were received, each under one ID, and no loss was made up."""
+    exactly_once(seen, [line.decode() for line in lines])
+    assert seen.losses == []
 
 
 def ship_until(

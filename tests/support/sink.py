@@ -7,7 +7,8 @@ benchmarks). Control, all on the same port, in JSON:
 
 - ``POST /script``: answers for the next runs, one each: ``{"status", "headers", "body", "type", "tenant", "retention_days",
   "name": how many records it names, "cut": half the answer, then the connection ends, "hang": no answer, "store": take the run
-  in all the same, "refuse": outcome reason for all records of data}``. A run whose answer has no ``status`` or 200 is taken in.
+  in all the same, "refuse": outcome reason for all records of data, "refuse_lines": text of lines that alone are refused}``. A
+  run whose answer has no ``status`` or 200 is taken in.
 - ``POST /rules``: the same with ``"contains"``: the answer for every run in which that text occurs (empty: any run), for as
   long as the rule stands (it refuses the records in which the text occurs, no others); with ``"partial"`` every run that holds
   a line without its end. A script's answer comes first.
@@ -86,7 +87,13 @@ class Sink:
         if step.get("status", 200) != 200 and not step.get("store"):
             return self.scripted(step, b"")
         refused = step.get("contains", "").encode()
-        outcomes = tuple(self.take(record, step.get("refuse", "") if holds(record, refused) else "") for record in records)
+        lines = step.get("refuse_lines", "").encode()
+        outcomes = tuple(
+            self.take_lines(record, lines)
+            if lines and holds(record, lines)
+            else self.take(record, step.get("refuse", "") if holds(record, refused) else "")
+            for record in records
+        )
         named = outcomes[: step.get("name", len(outcomes))]
         answer = msgspec.json.encode(wire.Answer(step.get("tenant", TENANT), named, step.get("retention_days", 0)))
         if step.get("cut"):
@@ -154,12 +161,27 @@ class Sink:
             self.remember(record)
         return wire.RecordOutcome(header.record_id, wire.ACCEPTED, accepted=header.events)
 
+    def take_lines(self, record: wire.Record, refused: bytes) -> wire.RecordOutcome:
+        """Some of a record's lines are refused, some are there already, the others are taken."""
+        header = record.header
+        self.records += 1
+        events = list(packing.events_of(header, decompress(record.payload, header.raw_bytes)))
+        names = [wire.event_id(header.file_id, at, event) for at, event in events if refused not in event]
+        known = sum(name in self.deliveries for name in names)
+        self.events += len(names)
+        self.remember(record, but=refused)
+        exceptions = tuple(wire.EventOutcome(at, wire.REJECTED, "no") for at, event in events if refused in event)
+        return wire.RecordOutcome(
+            header.record_id, wire.MIXED, accepted=len(names) - known, duplicate=known, rejected=len(exceptions),
+            exceptions=exceptions,
+        )  # fmt: skip
+
     def bury(self, names: set[str]) -> None:
         """As a store does: what is there is deleted, and stays so however often it is sent again."""
         self.buried |= names & self.deliveries.keys()
         self.texts = {text: left for text, ids in self.texts.items() if (left := ids - names)}
 
-    def remember(self, record: wire.Record) -> None:
+    def remember(self, record: wire.Record, *, but: bytes = b"") -> None:
         header = record.header
         raw = decompress(record.payload, header.raw_bytes)
         self.bytes += len(raw)
@@ -170,6 +192,8 @@ class Sink:
         if (len(raw), len(events)) != (header.raw_bytes, header.events):
             self.faults.append(f"{header.record_id}: holds {len(raw)} bytes and {len(events)} events, the header differs")
         for at, event in events:
+            if but and but in event:
+                continue
             name = wire.event_id(header.file_id, at, event)
             self.deliveries[name] = self.deliveries.get(name, 0) + 1
             if name not in self.buried:
