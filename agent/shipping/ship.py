@@ -50,8 +50,6 @@ LOOK_S = 10.0
 KEY_LOOK_S = 1.0
 ORDER_S = 0.2
 """How soon it is looked again whether what a record speaks of has arrived."""
-QUICK_PROBES = 32
-"""Failures in a row that may each be another suspect's: only beyond them the pauses grow as if everything were broken."""
 
 
 class Shipper:
@@ -176,8 +174,7 @@ class Shipper:
             attempt = parcel.tries
             if decision.suspicious:
                 parcel.failures += 1
-                alone = parcel.failures if self._passes == parcel.passes else 1
-                attempt = max(alone, (self._failures - QUICK_PROBES) // self._in_flight)
+                attempt = suspects.attempt(parcel, self._passes, self._failures, self._in_flight)
             wait_s = retry.wait_for(decision, attempt, self._random)
             if decision.suspicious:
                 self._sentence(parcel, entries, suspects.judge(parcel, self._passes), decision.reason)

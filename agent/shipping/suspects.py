@@ -18,6 +18,9 @@ import msgspec
 from agent.shipping.retry import ATTEMPTS_BEFORE_SPLIT
 from agent.spool.segment import Position
 
+QUICK_PROBES = 32
+"""Failures in a row that may each be another suspect's: only beyond them the pauses grow as if everything were broken."""
+
 
 class Parcel(msgspec.Struct):
     """Records that are sent in one request, and how that went so far."""
@@ -63,6 +66,13 @@ def refused(parcel: Parcel, passes: int) -> Verdict:
     if len(parcel.places) == 1:
         return Convicted()
     return Apart(tuple(Parcel((place,), replay=True, passes=passes) for place in parcel.places))
+
+
+def attempt(parcel: Parcel, passes: int, failures: int, in_flight: int) -> int:
+    """As how many failures in a row one more of a parcel counts, for the pause that follows: as all of its own while nothing
+    else passes, as one where it fails alone. ``failures``: of all parcels since something passed."""
+    alone = parcel.failures if passes == parcel.passes else 1
+    return max(alone, (failures - QUICK_PROBES) // in_flight)
 
 
 class Suspects:

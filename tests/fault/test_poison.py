@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from agent.shipping import retry, ship
 from agent.spool.spool import Entry, Spool
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
 from tests.support.reading import Reading, spooled
-from tests.support.shipping import ONE_EACH, quick, ship_until
+from tests.support.shipping import ONE_EACH, each_once, quick, ship_until
 from tests.support.sink import SinkProcess
 from tests.support.wait import until
 
@@ -79,6 +80,23 @@ def test_while_nothing_passes_no_poison_is_convicted_and_all_of_it_is_still_sent
         tmp_path, sink.url, lambda: sink.seen().ids == len(lines), "the collector is mended", lines=lines, run_bytes=ONE_EACH
     )
     assert not quarantine(tmp_path)
+
+
+def test_what_waits_because_everything_failed_is_sent_as_soon_as_something_passes(
+    tmp_path: Path, sink: SinkProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would have been due in an hour."""
+    quick(monkeypatch)
+    monkeypatch.setattr(
+        ship.Shipper, "_put_off", lambda self, parcel, times: self._suspects.add(parcel, time.monotonic() + 3600.0)
+    )
+    sink.script(*[{"status": 500}] * len(POISON))
+    lines = [*POISON, GOOD[0]]
+    ship_until(
+        tmp_path, sink.url, lambda: sink.seen().events >= len(lines), "all has arrived", lines=lines, in_flight=1,
+        run_bytes=ONE_EACH,
+    )  # fmt: skip
+    each_once(sink.seen(), lines)
 
 
 def test_several_poison_files_at_once(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
