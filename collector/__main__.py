@@ -17,7 +17,7 @@ from collector import config as configuration
 from collector import log
 from collector.config import Config
 from collector.errors import CollectorError, ConfigError, Invalid
-from collector.tenants import tenant_command
+from collector.tenants import sql_user_command, tenant_command
 
 OK, FAILED, USAGE = 0, 1, 2
 
@@ -29,6 +29,7 @@ examples:
   pulsestream-collector tenant set blue-shop --limit events_per_minute=60000 --limit events_per_month=50000000
   pulsestream-collector tenant key add blue-shop --name agents --scope ingest
   pulsestream-collector tenant list --json
+  pulsestream-collector sql-user create blue-shop | clickhouse-client   a user of ClickHouse who reads one tenant's events
   pulsestream-collector schema print --config config/collector.yaml     the tables, for a look or for a DBA
 
 exit codes: 0 done; 1 it did not work, the message says why; 2 wrong usage or configuration
@@ -85,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo, config=None, store=None, log_format=None, log_level=None)
 
     tenant_command.add_to(commands, command_of)
+    sql_user_command.add_to(commands, command_of)
 
     schema = commands.add_parser("schema", help="the tables").add_subparsers(required=True, metavar="ACTION")
     command_of(schema, "print", "print the statements that make the tables", _print_schema)

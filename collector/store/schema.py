@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 VERSION = 4
 """2 added the tables and views of events that transforms have made; 3 a column to `events`: which metrics were said to be 0;
-4 an index of the words of titles."""
+4 an index of the words of titles, and a view for analysts."""
 
 RETENTION_CLASSES = (7, 14, 30, 90, 365)
 """Days. Each class has weekly partitions of its own, so there must be few; beyond the last, whole years."""
@@ -160,6 +160,7 @@ def statements(database: str) -> list[str]:
             "GROUP BY commit_id, record, reason, note, parse_error",
         ),
         f"CREATE VIEW IF NOT EXISTS {_events_live(database)}",
+        f"CREATE VIEW IF NOT EXISTS {_search(database)}",
     ]
 
 
@@ -177,6 +178,7 @@ def _steps(database: str, found: int) -> list[str]:
         4: [
             f"ALTER TABLE {database}.events ADD INDEX IF NOT EXISTS {_INDEXES[-1].removeprefix('INDEX ')}",
             f"ALTER TABLE {database}.events MATERIALIZE INDEX {TITLE_INDEX} SETTINGS mutations_sync = 0",
+            *(f"CREATE OR REPLACE VIEW {view(database)}" for view in (_events_live, _search)),
         ],
     }
     return [statement for version, statements in steps.items() if found < version for statement in statements]
@@ -251,6 +253,15 @@ SETTINGS index_granularity = 2048, ttl_only_drop_parts = 1, min_bytes_for_wide_p
 
 def _events_live(database: str) -> str:
     return f"{database}.events_live AS SELECT *, items FROM {database}.events FINAL\nSETTINGS {_settings(READ_SETTINGS)}"
+
+
+def _search(database: str) -> str:
+    """For analysts: each event once, none that its retention is over for, without the table's own columns."""
+    return (
+        f"{database}.search SQL SECURITY INVOKER AS SELECT * EXCEPT (version, is_deleted, retention_days), items\n"
+        f"FROM {database}.events FINAL WHERE timestamp >= now64(6, 'UTC') - toIntervalDay(retention_days)\n"
+        f"SETTINGS {_settings(READ_SETTINGS)}"
+    )
 
 
 def _kept(database: str, table: str, columns: Mapping[str, str], version: str, order: str, more: str = "") -> str:

@@ -6,7 +6,7 @@ admin token; its address is ``--url``, else the one in the configuration.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -115,6 +115,13 @@ async def apply_schema(config: Config) -> int:
         return await schema.apply(store)
     finally:
         await store.close()
+
+
+async def run(config: Config, statements: Sequence[str]) -> None:
+    """Run statements on the store, one after the other. Raises StoreError, StoreAway."""
+    async with _opened(config) as store:
+        for statement in statements:
+            await store.command(statement)
 
 
 Body = TypeVar("Body", bound=msgspec.Struct)

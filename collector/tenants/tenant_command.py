@@ -35,27 +35,27 @@ def add_to(commands: Any, command_of: CommandOf) -> None:
     tenant = commands.add_parser("tenant", help="make and change tenants and their keys")
     actions = tenant.add_subparsers(required=True, metavar="ACTION")
 
-    create = _asking(command_of(actions, "create", "make a tenant and print its API key, once", _create, _LIMITS + _NOTE))
+    create = asking(command_of(actions, "create", "make a tenant and print its API key, once", _create, _LIMITS + _NOTE))
     create.add_argument("name", help="the tenant's name, for people")
     create.add_argument("--slug", default="", help="short name (a-z, 0-9, -); made from the name if not given")
     create.add_argument("--email", default="", help="whom to ask about this tenant")
     create.add_argument("--retention-days", type=int, help="how long events are kept, instead of the default")
     _limit_option(create)
 
-    _asking(command_of(actions, "list", "list the tenants", _list, _NOTE))
+    asking(command_of(actions, "list", "list the tenants", _list, _NOTE))
 
-    show = _asking(command_of(actions, "show", "show a tenant, its limits and its keys", _show, _NOTE))
-    change = _asking(command_of(actions, "set", "change a tenant; what is not named stays", _set, _LIMITS + _NOTE))
+    show = asking(command_of(actions, "show", "show a tenant, its limits and its keys", _show, _NOTE))
+    change = asking(command_of(actions, "set", "change a tenant; what is not named stays", _set, _LIMITS + _NOTE))
     change.add_argument("--name", help="the tenant's name, for people")
     change.add_argument("--email", help="whom to ask about this tenant")
     change.add_argument("--enable", action="store_true", help="the opposite of `tenant disable`")
     _limit_option(change)
-    disable = _asking(command_of(actions, "disable", "stop all keys of a tenant; its events stay", _disable, _NOTE))
+    disable = asking(command_of(actions, "disable", "stop all keys of a tenant; its events stay", _disable, _NOTE))
 
     key = actions.add_parser("key", help="a tenant's API keys").add_subparsers(required=True, metavar="ACTION")
-    add = _asking(command_of(key, "add", "make one more key and print it, once", _add_key, _NOTE))
-    rotate = _asking(command_of(key, "rotate", "make a key like another, which ends later", _rotate_key, _NOTE))
-    revoke = _asking(command_of(key, "revoke", "end a key, everywhere within 5 s", _revoke_key, _NOTE))
+    add = asking(command_of(key, "add", "make one more key and print it, once", _add_key, _NOTE))
+    rotate = asking(command_of(key, "rotate", "make a key like another, which ends later", _rotate_key, _NOTE))
+    revoke = asking(command_of(key, "revoke", "end a key, everywhere within 5 s", _revoke_key, _NOTE))
     command_of(key, "make", "print a fresh key and its hash for a tenants file; nothing is stored", _make_key)
     for command in (show, change, disable, add, rotate, revoke):
         command.add_argument("slug", help="which tenant")
@@ -67,8 +67,10 @@ def add_to(commands: Any, command_of: CommandOf) -> None:
     rotate.add_argument("--overlap", type=float, default=86400.0, metavar="SECONDS", help="the old key works so much longer")
 
 
-def _asking(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    command.add_argument("--json", action="store_true", help="print JSON")
+def asking(command: argparse.ArgumentParser, *, json: bool = True) -> argparse.ArgumentParser:
+    """Add the options of a command that may have to ask a running collector."""
+    if json:
+        command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--url", help="a running collector to ask, like http://127.0.0.1:8080")
     command.add_argument("--admin-token-file", metavar="FILE", help="holds the admin token of that collector")
     return command
@@ -87,7 +89,7 @@ def _create(arguments: argparse.Namespace, config: Config) -> int:
     if arguments.retention_days is not None:
         limits["retention_days"] = arguments.retention_days
     wanted = {"name": arguments.name, "slug": arguments.slug, "contact_email": arguments.email, "limits": limits}
-    made = asyncio.run(directory.create(config, _door(arguments, config), wanted))
+    made = asyncio.run(directory.create(config, door_of(arguments, config), wanted))
     if arguments.json:
         return _json(made)
     tenant = made["tenant"]
@@ -99,7 +101,7 @@ def _create(arguments: argparse.Namespace, config: Config) -> int:
 def _list(arguments: argparse.Namespace, config: Config) -> int:
     from collector.tenants import directory
 
-    found = asyncio.run(directory.list_all(config, _door(arguments, config)))
+    found = asyncio.run(directory.list_all(config, door_of(arguments, config)))
     if arguments.json:
         return _json({"tenants": found})
     print(f"{'id':16}  {'slug':24}  {'kept':>6}  name")
@@ -113,7 +115,7 @@ def _list(arguments: argparse.Namespace, config: Config) -> int:
 def _show(arguments: argparse.Namespace, config: Config) -> int:
     from collector.tenants import directory
 
-    found = asyncio.run(directory.show(config, _door(arguments, config), arguments.slug))
+    found = asyncio.run(directory.show(config, door_of(arguments, config), arguments.slug))
     if arguments.json:
         return _json(found)
     _print_tenant(found["tenant"])
@@ -138,7 +140,7 @@ def _disable(arguments: argparse.Namespace, config: Config) -> int:
 def _change(arguments: argparse.Namespace, config: Config, wanted: dict[str, Any]) -> int:
     from collector.tenants import directory
 
-    changed = asyncio.run(directory.change(config, _door(arguments, config), arguments.slug, wanted))
+    changed = asyncio.run(directory.change(config, door_of(arguments, config), arguments.slug, wanted))
     if arguments.json:
         return _json(changed)
     _print_tenant(changed["tenant"])
@@ -152,14 +154,14 @@ def _add_key(arguments: argparse.Namespace, config: Config) -> int:
     if arguments.expires_days is not None:
         ends = datetime.fromtimestamp(time.time() + arguments.expires_days * 86400, UTC)
         wanted["expires"] = ends.isoformat()
-    made = asyncio.run(directory.add_key(config, _door(arguments, config), arguments.slug, wanted))
+    made = asyncio.run(directory.add_key(config, door_of(arguments, config), arguments.slug, wanted))
     return _json(made) if arguments.json else _key(made["api_key"])
 
 
 def _rotate_key(arguments: argparse.Namespace, config: Config) -> int:
     from collector.tenants import directory
 
-    door, wanted = _door(arguments, config), {"overlap_s": arguments.overlap}
+    door, wanted = door_of(arguments, config), {"overlap_s": arguments.overlap}
     made = asyncio.run(directory.rotate_key(config, door, arguments.slug, arguments.key_id, wanted))
     if arguments.json:
         return _json(made)
@@ -170,7 +172,7 @@ def _rotate_key(arguments: argparse.Namespace, config: Config) -> int:
 def _revoke_key(arguments: argparse.Namespace, config: Config) -> int:
     from collector.tenants import directory
 
-    done = asyncio.run(directory.revoke_key(config, _door(arguments, config), arguments.slug, arguments.key_id))
+    done = asyncio.run(directory.revoke_key(config, door_of(arguments, config), arguments.slug, arguments.key_id))
     if arguments.json:
         return _json(done)
     print(f"the key {arguments.key_id} is revoked; collectors that run refuse it within 5 s")
@@ -196,7 +198,7 @@ def _limits(given: list[str]) -> dict[str, Any]:
     return limits
 
 
-def _door(arguments: argparse.Namespace, config: Config) -> Any:
+def door_of(arguments: argparse.Namespace, config: Config) -> Any:
     """Where a running collector can be asked, and with which token."""
     from collector.tenants.directory import Door
 

@@ -311,5 +311,5 @@ async def _beside(port: int, quiet: list[bytes], load: Load, flooding: list[byte
 
 
 def _count(collector: Collector, key: str, events: int) -> None:
-    found = collector.search(key, limit=1)["total_count"]
+    found = collector.search(key, limit=1, count="exact")["total_count"]
     assert found == events, f"{found} of {events} events are found"

@@ -79,7 +79,7 @@ def ingesting(folder: Path, name: str, runs: list[Run], load: Load) -> dict[str,
         sent = asyncio.run(_send(collector.url, key, runs))
         acked_s, peak_mb = measure.cpu_s(collector.pid) - before_s, measure.peak_memory_mb(collector.pid)
         merged_s = _merged_s(collector.pid, load) - before_s
-        found = collector.search(key, limit=1)["total_count"]
+        found = collector.search(key, limit=1, count="exact")["total_count"]
         assert found == events, f"{found} of {events} events are found"
         collector.stop()
     bytes_on_disk, parts = _stored(folder / "store")

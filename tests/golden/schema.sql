@@ -458,3 +458,7 @@ GROUP BY commit_id, record, reason, note, parse_error;
 
 CREATE VIEW IF NOT EXISTS pulsestream.events_live AS SELECT *, items FROM pulsestream.events FINAL
 SETTINGS use_skip_indexes_if_final_exact_mode = 0, defer_partition_pruning_after_final = 0;
+
+CREATE VIEW IF NOT EXISTS pulsestream.search SQL SECURITY INVOKER AS SELECT * EXCEPT (version, is_deleted, retention_days), items
+FROM pulsestream.events FINAL WHERE timestamp >= now64(6, 'UTC') - toIntervalDay(retention_days)
+SETTINGS use_skip_indexes_if_final_exact_mode = 0, defer_partition_pruning_after_final = 0;

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from collector.metrics import Metrics
 from collector.search.event import COLUMNS, event_of
 from collector.store import schema
 from collector.store.store import Store
+from collector.tenants import sql_users
 from collector.tenants.tenants import Tenant
 from collector.writing.writer import Writer
 from tests.integration.conftest import EMBEDDED, Home, rows_of, submit
@@ -207,6 +209,41 @@ def test_inserts_are_synchronous_and_not_deduplicated_by_the_engine(home: Home) 
             assert got == wanted
             assert {"async_insert": "0", "distributed_foreground_insert": "1"}.items() <= got.items()
             assert got.get("deduplicate_insert") == "disable" or got.get("insert_deduplicate") == "0"
+
+    asyncio.run(run())
+
+
+def test_statements_for_users_are_statements_to_the_engine(home: Home) -> None:
+    """The embedded engine has no users; that it takes the statements apart says that their grammar is right."""
+    made = sql_users.statements("pulsestream", "t", "ps_t", "ab" * 32, sql_users.Bounds(), cluster="main")
+
+    async def run() -> None:
+        async with home.store() as store:
+            for statement in (*made, *sql_users.removal("pulsestream", "ps_t", "main")):
+                await store.query("SELECT formatQuery({statement:String})", {"statement": statement})
+            with pytest.raises(StoreError):
+                await store.query("SELECT formatQuery({statement:String})", {"statement": made[0] + " WITH"})
+
+    asyncio.run(run())
+
+
+def test_the_view_for_analysts_shows_each_event_once_and_none_beyond_its_retention(home: Home, owner: Tenant) -> None:
+    columns = ("tenant_id", "external_id", "timestamp", "message", "attributes", "retention_days", "version", "is_deleted")
+    now = time.time_ns() // 1000
+    old = now - 7 * 86_400_000_000 - 60_000_000
+    rows = (("kept", now, 1, 0), ("kept", now, 2, 0), ("gone", now, 1, 0), ("gone", now, 9, 1), ("old", old, 1, 0))
+
+    async def run() -> None:
+        async with home.store() as store:
+            for name, at, version, gone in rows:
+                row = (owner.tenant_id, name, at, f"{name} {version}", {"a": "b"}, 7, version, gone)
+                await store.insert("events", columns, [row])
+            found = await store.query(
+                "SELECT external_id, message, items FROM search WHERE tenant_id = {tenant:String}", {"tenant": owner.tenant_id}
+            )
+            assert found == [("kept", "kept 2", ["a=b"])]
+            names = {name for (name,) in await store.query("SELECT name FROM system.columns WHERE table = 'search'")}
+            assert not names & {"version", "is_deleted", "retention_days"}
 
     asyncio.run(run())
 

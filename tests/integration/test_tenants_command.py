@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import re
@@ -82,3 +83,18 @@ def test_a_key_for_a_tenants_file_comes_with_its_hash_and_needs_no_store() -> No
     api_key = re.search(r"^API key  (\S+)$", text, re.M)
     assert api_key
     assert f"key_sha256  {tenants.hash_of(api_key[1])}\n" in text
+
+
+def test_a_user_of_the_engine_is_printed_for_a_tenant_without_its_password(tmp_path: Path) -> None:
+    how = ["--config", str(Collector(tmp_path).config)]
+    tenant = json.loads(said("create", "Blue Shop", "--json", *how))["tenant"]
+    ended = command("sql-user", "create", "blue-shop", *how)
+    assert ended.returncode == 0, ended
+    assert f"USING tenant_id = '{tenant['tenant_id']}' TO ps_blue_shop;" in ended.stdout
+    (password,) = re.findall(r"user ps_blue_shop  password (\S+)", ended.stderr)
+    assert hashlib.sha256(password.encode()).hexdigest() in ended.stdout
+    assert password not in ended.stdout
+    assert "DROP USER IF EXISTS ps_blue_shop;" in command("sql-user", "drop", "blue-shop", *how).stdout
+    refused = command("sql-user", "create", "blue-shop", "--run", *how)
+    assert refused.returncode == 2
+    assert "is the embedded engine, which has no users; name a server" in refused.stderr
