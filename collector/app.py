@@ -27,7 +27,7 @@ from collector.api import openapi
 from collector.config import Config
 from collector.errors import HTTP_CODES, Body, ConfigError, Reply, StoreAway, StoreError, answer_of
 from collector.figures import facets, histogram, names
-from collector.ingest import events, ingest
+from collector.ingest import events, ingest, small_bodies
 from collector.ingest.intake import Intake
 from collector.ingest.outcomes_log import OutcomesLog
 from collector.ingest.workbench import Workbench
@@ -53,6 +53,7 @@ from collector.parts import (
     READINESS,
     REGISTERING,
     REQUEST_ID,
+    SAVING,
     STOPPING,
     STORE,
     STREAMS,
@@ -64,6 +65,7 @@ from collector.parts import (
     WRITER,
     Readiness,
 )
+from collector.saved import saving
 from collector.search import context, event_by_id, ids, reports, search
 from collector.search.agents import Agents
 from collector.search.turnstile import Places, Turnstile
@@ -96,7 +98,7 @@ WATCH_INTERVAL_S = 2.0
 
 def build(config: Config, peers: Peers = ALONE) -> web.Application:
     """The application, not yet started. ``peers``: the other processes on its port."""
-    app = web.Application(middlewares=[surround, caller.leaving], client_max_size=registration.MAX_BODY_BYTES)
+    app = web.Application(middlewares=[surround, caller.leaving], client_max_size=small_bodies.MAX_BODY_BYTES)
     app[CONFIG] = config
     app[PEERS] = peers
     app[METRICS] = Metrics(peers)
@@ -105,6 +107,7 @@ def build(config: Config, peers: Peers = ALONE) -> web.Application:
     app[WORKBENCH] = Workbench()
     app[PLACES] = Places()
     app[REGISTERING] = peers.lock("tenants")
+    app[SAVING] = peers.lock("searches")
     app[ADMIN_GATE] = AdminGate(config.admin_token, app[METRICS])
     app[INTAKE] = Intake(
         total_bytes=config.writer.queue_bytes,
@@ -145,6 +148,7 @@ def build(config: Config, peers: Peers = ALONE) -> web.Application:
             web.get("/api/v1/ingestion/health", operations.get_health),
             web.get("/api/v1/openapi.json", openapi.get_openapi),
             web.get(allowance.PATH, allowance.get_rate_limit),
+            *saving.routes(),
             *registration.routes(),
         ]
     )
@@ -321,7 +325,7 @@ def _of_http(request: web.Request, error: web.HTTPException, request_id: str) ->
     elif error.status == 405:
         message = f"{request.method} is not possible here; possible: {error.headers.get('Allow', '')}"
     elif error.status == 413:
-        message = f"the body may have {registration.MAX_BODY_BYTES} bytes at most here"
+        message = f"the body may have {small_bodies.MAX_BODY_BYTES} bytes at most here"
     else:
         message = error.reason
     return Reply(error.status, Body(HTTP_CODES.get(error.status, "bad_request"), message, request_id=request_id))

@@ -52,6 +52,8 @@ ADMIN_GATE = web.AppKey("admin_gate", AdminGate)
 INTAKE = web.AppKey("intake", Intake)
 REGISTERING = web.AppKey("registering", Lock)
 """Held while a tenant is made or changed, by any worker."""
+SAVING = web.AppKey("saving", Lock)
+"""Held while a saved search is made or changed, by any worker."""
 TURNSTILE = web.AppKey("turnstile", Turnstile)
 THREADS = web.AppKey("threads", ThreadPoolExecutor)
 """For unpacking bodies and taking agents' runs apart, beside the event loop."""

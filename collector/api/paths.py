@@ -11,6 +11,7 @@ from collector.ingest import event_types, events
 from collector.ingest.event_types import EVENT_TYPES, SEVERITIES
 from collector.ingest.moments import MOMENT_FORMS
 from collector.limits import allowance
+from collector.saved import saving, searches
 from collector.search import context, fields, filters, ids, query, read_types, reports
 from collector.streams import columns, export, shapes
 from collector.tenants import administration
@@ -193,6 +194,7 @@ _CONTEXT = (
         "cursor", "before_cursor or after_cursor of the answer before: only that direction is answered.", {"type": "string"}
     ),
 )
+_SEARCH_ID = Parameter("search_id", "The saved search's ID.", _TEXT, "0123456789abcdef", "path")
 _SLUG = Parameter("slug", "The tenant's short name.", _TEXT, "blue-shop", "path")
 _KEY_ID = Parameter("key_id", "The key's ID.", _TEXT, "a1b2c3d4", "path")
 _IDEMPOTENCY = Parameter(
@@ -212,6 +214,11 @@ _EVENT = {
     "metrics": {"response_time_ms": 41.5, "status_code": 200},
     "attributes": {"region": "eu-1"},
     "payload": {"order": 17},
+}
+_SAVED = {
+    "name": "Refused payments of the last hour",
+    "query": {"q": "payment refused", "min_severity": "warning", "start_time": "-1h", "service": ["shop", "stock"]},
+    "columns": ["timestamp", "severity", "service", "message", "attr.region"],
 }
 _TENANT = f"{administration.TENANTS_PATH}/{{slug}}"
 
@@ -310,6 +317,27 @@ OPERATIONS = (
     Operation(
         "get", f"{INGESTION}/stats", "getStats", "How much is kept, and what agents lost",
         scope="search", answer=read_types.StatsAnswer, refusals=(429,), parameters=(*_WINDOW, *_FILTERS),
+    ),
+    Operation(
+        "get", searches.PATH, "listSearches", "Saved searches, by name", scope="search", answer=saving.SavedSearchesAnswer,
+        refusals=(429,),
+    ),
+    Operation(
+        "post", searches.PATH, "saveSearch", "Keep a search under a name", scope="search", answer=saving.SavedAnswer,
+        success=201, refusals=(400, 409, 413, 429), body=searches.SavedBody, body_example=_SAVED,
+    ),
+    Operation(
+        "get", f"{searches.PATH}/{{search_id}}", "getSearch", "One saved search", scope="search",
+        answer=saving.SavedAnswer, refusals=(404, 429), parameters=(_SEARCH_ID,),
+    ),
+    Operation(
+        "put", f"{searches.PATH}/{{search_id}}", "changeSearch", "Put a search in the place of a saved one", scope="search",
+        answer=saving.SavedAnswer, refusals=(400, 404, 409, 413, 429), parameters=(_SEARCH_ID,), body=searches.SavedBody,
+        body_example=_SAVED,
+    ),
+    Operation(
+        "delete", f"{searches.PATH}/{{search_id}}", "deleteSearch", "Forget a saved search", scope="search",
+        answer=saving.UnsavedAnswer, refusals=(404, 429), parameters=(_SEARCH_ID,),
     ),
     Operation(
         "get", f"{INGESTION}/outcomes", "getOutcomes", f"What became of what was sent, {reports.OUTCOMES_LONGEST_DAYS} days",

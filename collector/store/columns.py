@@ -168,6 +168,19 @@ AGENT_COLUMNS = {
 }
 """The last heartbeat of every agent, as JSON."""
 
+SAVED_SEARCH_COLUMNS = {
+    "tenant_id": "String",
+    "search_id": "String",
+    "name": "String",
+    "query": "String",
+    "columns": "String",
+    "created": TIME,
+    "updated": TIME,
+    "deleted": "UInt8",
+    "version": "UInt64",
+}
+"""Searches that a tenant keeps under a name; ``query`` and ``columns`` as JSON. Of one that was deleted an empty row stays."""
+
 EXCEPTION_COLUMNS = {
     "commit_id": "UInt64",
     "record": "UInt32",

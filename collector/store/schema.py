@@ -32,6 +32,7 @@ from collector.store.columns import (
     LINE_COLUMNS,
     LOSS_COLUMNS,
     OUTCOME_COLUMNS,
+    SAVED_SEARCH_COLUMNS,
     SHAPED_COLUMNS,
     TENANT_COLUMNS,
     TIME,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 VERSION = 4
 """2 added the tables and views of events that transforms have made; 3 a column to `events`: which metrics were said to be 0;
-4 an index of the words of titles, and a view for analysts."""
+4 an index of the words of titles, a view for analysts, and the table of saved searches."""
 
 RETENTION_CLASSES = (7, 14, 30, 90, 365)
 """Days. Each class has weekly partitions of its own, so there must be few; beyond the last, whole years."""
@@ -83,7 +84,9 @@ title or in the message, would be looked for in every row: no index serves one h
 READ_SETTINGS = {"use_skip_indexes_if_final_exact_mode": "0", "defer_partition_pruning_after_final": "0"}
 """With every FINAL read: time ranges prune. Right as long as all copies of an ID agree in time and filtered columns."""
 
-DURABLE_TABLES = ("events", "losses", "tenants", "api_keys", "key_uses", "usage", "outcomes", "agents", "schema_version")
+DURABLE_TABLES = (
+    "events", "losses", "tenants", "api_keys", "key_uses", "usage", "outcomes", "agents", "saved_searches", "schema_version",
+)  # fmt: skip
 
 
 def retention_class(days: int) -> int:
@@ -128,6 +131,7 @@ def statements(database: str) -> list[str]:
             "(tenant_id, agent, scope)",
             f"TTL toDateTime(seen) + toIntervalDay({AGENT_DAYS})",
         ),
+        _kept(database, "saved_searches", SAVED_SEARCH_COLUMNS, "(version)", "(tenant_id, search_id)"),
         *(_passing(database, formats.table_of(name), BLOCK_COLUMNS, "Null") for name in (formats.RAW, formats.JSON)),
         *(
             _passing(database, formats.table_of(name + formats.SHAPED), SHAPED_COLUMNS, "Null")

@@ -9,17 +9,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from collector.config import Limits
-from collector.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, invalid, sentence, shown
-from collector.ingest import bodies
+from collector.errors import Conflict, Forbidden, NotFound, invalid, shown
 from collector.ingest.moments import parse_moment
+from collector.ingest.small_bodies import fault_of
 from collector.tenants import keys, tenants
 from collector.tenants.keys import KeyRow
 from collector.tenants.tenants import Tables, Tenant
@@ -34,10 +33,6 @@ ALIASES = {
     "max_events_per_month": "events_per_month",
 }
 """Names of limits at the top of a body → names in `Limits`."""
-
-_PLACE = re.compile(r" - at `\$\.?(.*?)`$")
-_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
-_MISSING = re.compile(r"Object missing required field `(.*)`")
 
 
 class Registration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,20 +70,6 @@ class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     overlap_s: float = 86400.0
     """How long the old key goes on working."""
-
-
-Body = TypeVar("Body", bound=msgspec.Struct)
-
-
-def read(body: bytes, kind: type[Body]) -> Body:
-    """A request's body. Raises BadRequest (not JSON, with line and column), Invalid (names the field)."""
-    try:
-        decoded: Body = bodies.decoded(body or b"{}", msgspec.json.Decoder(kind))
-        return decoded
-    except msgspec.ValidationError as error:
-        name, said = _fault(str(error))
-        fault = FieldError(name or "body", said, suggestion=f"there are {', '.join(kind.__struct_fields__)}")
-        raise Invalid(sentence(fault), errors=(fault,)) from None
 
 
 async def register(store: Tables, defaults: Limits, wanted: Registration) -> dict[str, Any]:
@@ -192,7 +173,7 @@ def limits_with(now: Limits, changes: dict[str, Any], aliases: Mapping[str, str]
     try:
         return msgspec.convert({**msgspec.to_builtins(now), **changes}, Limits)
     except msgspec.ValidationError as error:
-        name, said = _fault(str(error))
+        name, said = fault_of(str(error))
         suggestion = f"the limits are {', '.join(Limits.__struct_fields__)}"
         raise invalid(aliases.get(name, f"limits.{name}"), said, changes.get(name), suggestion) from None
 
@@ -230,13 +211,3 @@ async def _own_key(store: Tables, tenant: Tenant, key_id: str) -> KeyRow:
 def _check_origin(origin: str, what: str) -> None:
     if origin == tenants.FROM_FILE:
         raise Conflict(f"this {what} comes from the tenants file of the collector; change it there")
-
-
-def _fault(text: str) -> tuple[str, str]:
-    """The field that msgspec complains about, or nothing, and what it says."""
-    if unknown := _UNKNOWN.search(text):
-        return unknown[1], "there is no such field"
-    if missing := _MISSING.search(text):
-        return missing[1], "is missing"
-    place = _PLACE.search(text)
-    return (place[1], text[: place.start()]) if place else ("", text)

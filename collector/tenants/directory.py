@@ -16,6 +16,7 @@ import msgspec
 
 from collector.config import Config
 from collector.errors import CollectorError, StoreLocked
+from collector.ingest import small_bodies
 from collector.store import schema
 from collector.store.store import Store
 from collector.tenants import administration, tenants
@@ -129,7 +130,7 @@ Body = TypeVar("Body", bound=msgspec.Struct)
 
 def _read(wanted: dict[str, Any], kind: type[Body]) -> Body:
     """Checked as the body of a request would be."""
-    return administration.read(msgspec.json.encode(wanted), kind)
+    return small_bodies.read(msgspec.json.encode(wanted), kind)
 
 
 def _path(*parts: str) -> str:

@@ -7,22 +7,17 @@ To such a key any other tenant is not there. What was changed counts here at onc
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import msgspec
-from aiohttp import ClientPayloadError, web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp import web
 
-from collector.errors import BadRequest
-from collector.ingest.intake import IDLE_S
+from collector.ingest import small_bodies
 from collector.parts import CONFIG, KEYRING, REGISTERING, STORE
 from collector.tenants import administration, caller, tenants
 from collector.tenants.administration import REGISTER_PATH, TENANTS_PATH, Change, NewKey, Registration, Rotation
 from collector.tenants.auth import ADMIN_HEADER, key_in
 from collector.tenants.tenants import Tenant
-
-MAX_BODY_BYTES = 64 << 10
 
 
 def routes() -> list[web.RouteDef]:
@@ -43,7 +38,7 @@ def routes() -> list[web.RouteDef]:
 async def post_tenant(request: web.Request) -> web.Response:
     """201 with the tenant and its API key, which is shown this once."""
     caller.admin(request)
-    wanted = administration.read(await _body(request), Registration)
+    wanted = small_bodies.read(await small_bodies.whole(request), Registration)
     async with request.app[REGISTERING]:  # a slug is looked up and then taken: nobody else in between
         made = await administration.register(request.app[STORE], request.app[CONFIG].default_limits, wanted)
     return _json(made, status=201)
@@ -62,7 +57,7 @@ async def get_tenant(request: web.Request) -> web.Response:
 
 async def patch_tenant(request: web.Request) -> web.Response:
     tenant, own = await _meant(request)
-    return await _changed(request, tenant, administration.read(await _body(request), Change), own=own)
+    return await _changed(request, tenant, small_bodies.read(await small_bodies.whole(request), Change), own=own)
 
 
 async def delete_tenant(request: web.Request) -> web.Response:
@@ -79,14 +74,14 @@ async def get_keys(request: web.Request) -> web.Response:
 async def post_key(request: web.Request) -> web.Response:
     """201 with the key, which is shown this once."""
     tenant, _ = await _meant(request)
-    wanted = administration.read(await _body(request), NewKey)
+    wanted = small_bodies.read(await small_bodies.whole(request), NewKey)
     return _json(await administration.add_key(request.app[STORE], tenant, wanted), status=201)
 
 
 async def post_rotation(request: web.Request) -> web.Response:
     """201 with the new key, which is shown this once; the old one works until its end."""
     tenant, _ = await _meant(request)
-    wanted = administration.read(await _body(request), Rotation)
+    wanted = small_bodies.read(await small_bodies.whole(request), Rotation)
     async with request.app[REGISTERING]:
         made = await administration.rotate_key(request.app[STORE], tenant, request.match_info["key_id"], wanted)
     request.app[KEYRING].forget(tenant.tenant_id)
@@ -120,17 +115,6 @@ async def _meant(request: web.Request) -> tuple[Tenant, bool]:
     if own.slug != slug:
         raise administration.absent(slug)
     return await tenants.find_id(request.app[STORE], own.tenant_id) or own, True
-
-
-async def _body(request: web.Request) -> bytes:
-    """The whole body, at most `MAX_BODY_BYTES`. Raises BadRequest when it stops arriving or ends before its end."""
-    try:
-        async with asyncio.timeout(IDLE_S):
-            return await request.read()
-    except TimeoutError:
-        raise BadRequest(f"the body did not arrive within {IDLE_S:g} s; send it again") from None
-    except (ConnectionError, ClientPayloadError, HttpProcessingError):
-        raise BadRequest("the body ended before its end; send it again") from None
 
 
 def _json(value: dict[str, Any], status: int = 200) -> web.Response:

@@ -154,6 +154,20 @@ ORDER BY (tenant_id, agent, scope)
 TTL toDateTime(seen) + toIntervalDay(90)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, min_compressed_bytes_to_fsync_after_merge = 1, old_parts_lifetime = 480, max_suspicious_broken_parts = 1000000000, max_suspicious_broken_parts_bytes = 1000000000000000;
 
+CREATE TABLE IF NOT EXISTS pulsestream.saved_searches (
+  tenant_id String,
+  search_id String,
+  name String,
+  query String,
+  columns String,
+  created DateTime64(6, 'UTC'),
+  updated DateTime64(6, 'UTC'),
+  deleted UInt8,
+  version UInt64
+) ENGINE = ReplacingMergeTree(version)
+ORDER BY (tenant_id, search_id)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, min_compressed_bytes_to_fsync_after_merge = 1, old_parts_lifetime = 480, max_suspicious_broken_parts = 1000000000, max_suspicious_broken_parts_bytes = 1000000000000000;
+
 CREATE TABLE IF NOT EXISTS pulsestream.ingest_raw (
   commit_id UInt64,
   record UInt32,

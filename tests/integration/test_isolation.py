@@ -36,6 +36,7 @@ EXAMPLES = 25
 SHARED = "an-id-of-both"
 INGESTION = "/api/v1/ingestion"
 REGISTER = "/api/v1/auth/register/tenant"
+SEARCHES = f"{INGESTION}/searches"
 BATCH = f"{INGESTION}/events/batch"
 OPERATIONS = [operation for operation in paths.OPERATIONS if operation.credential]
 LIMITS = {"events_per_minute": 10_000_000, "concurrent_queries": 100, "concurrent_requests": 1000}
@@ -103,10 +104,13 @@ def fill(collector: Collector, alpha: Any) -> tuple[str, ...]:
     ):
         header = wire.Header(kind, f"alpha-{kind}", agent="alpha-agent", scope=SECRET, raw_bytes=len(raw), events=events)
         assert collector.post(key, wire.encode_record(header, codec.compress(raw))).status == 200
+    saved = json.dumps({"name": SECRET, "query": {"q": SECRET}, "columns": [f"attr.{SECRET}"]}).encode()
+    made = collector.request("POST", SEARCHES, key=key, body=saved, headers={"Content-Type": "application/json"})
+    assert made.status == 201, made
     found = collector.search(key, limit=1)
     ids = [shown["event_id"] for shown in collector.search(key)["events"]]
     key_ids = [kept["key_id"] for kept in admin(collector, "GET", "/api/v1/tenants/alpha/keys")["keys"]]
-    return (alpha["tenant"]["tenant_id"], "alpha", found["next_cursor"], *key_ids, *ids)
+    return (alpha["tenant"]["tenant_id"], "alpha", found["next_cursor"], made.body["search"]["id"], *key_ids, *ids)
 
 
 def seen_by_alpha(world: World) -> Any:
@@ -123,6 +127,7 @@ def seen_by_alpha(world: World) -> Any:
         outcomes["outcomes"],
         outcomes["losses"],
         [(agent["agent"], agent["version"]) for agent in agents],
+        collector.request("GET", SEARCHES, key=world.alpha).body,
         collector.request("GET", f"{INGESTION}/rate-limit", key=world.alpha).body["month"]["used"],
         admin(collector, "GET", "/api/v1/tenants/alpha"),
         [(kept["key_id"], kept["revoked"], kept["expires"]) for kept in keys],
@@ -151,7 +156,9 @@ def requests(operation: Operation, known: tuple[str, ...]) -> st.SearchStrategy[
     )
     event_id = st.sampled_from([*known, SHARED, f"{tenant_id}/{SHARED}", f"{SHARED}%00"])
     path = st.builds(
-        lambda event, key_id: operation.path.format(event_id=quote(event, safe=""), slug=slug, key_id=quote(key_id, safe="")),
+        lambda event, key_id: operation.path.format(
+            event_id=quote(event, safe=""), slug=slug, key_id=quote(key_id, safe=""), search_id=quote(key_id, safe="")
+        ),
         event_id,
         knows,
     )

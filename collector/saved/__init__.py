@@ -1,0 +1,1 @@
+"""Searches that a tenant keeps under a name."""
