@@ -28,7 +28,7 @@ from agent.codec import compress
 from agent.config import Config, runs_in_flight
 from agent.shipping.ship import MAX_RUN_RAW_BYTES
 from agent.text.blocks import BLOCK_BYTES, cut_block
-from tests.bench import agent, measure
+from tests.bench import agent, measure, steady
 from tests.bench.accesslog import access_lines, json_lines
 from tests.bench.load import Load
 from tests.bench.measure import MB
@@ -66,6 +66,8 @@ def run(folder: Path, load: Load) -> Iterator[dict[str, Any]]:
             yield ingesting(Path(work), name, list(runs_of(lines, name)), load)
     with tempfile.TemporaryDirectory(dir=folder) as work:
         yield single_lines(Path(work), load)
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        yield from steady.run(Path(work), load)
 
 
 def ingesting(folder: Path, name: str, runs: list[Run], load: Load) -> dict[str, Any]:

@@ -28,6 +28,9 @@ class Load(NamedTuple):
     """Single events a second of the tenant beside the flood."""
     api_flood: int = 3_000
     """Batches made for the flood: enough that it lasts."""
+    steady_rate: float = 10_000.0
+    """Lines a second, one file."""
+    steady_s: float = 60.0
     search_rows: int = 2_000_000
     """Events to search in; before, the same with a tenth of them."""
     search_rounds: int = 20
@@ -46,6 +49,8 @@ QUICK = Load(
     api_rate=50.0,
     api_s=0.5,
     api_flood=80,
+    steady_rate=500.0,
+    steady_s=1.0,
     search_rows=20_000,
     search_rounds=2,
 )

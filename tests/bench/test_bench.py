@@ -75,6 +75,17 @@ EXPECTED = {
         "collector.raw": INGEST,
         "collector.json": INGEST,
         "collector.line": LINE | {"agent_peak_memory_mb"},
+        "collector.steady": {
+            "events",
+            "lines_per_s",
+            "marked",
+            "p50_ms",
+            "p99_ms",
+            "agent_cpu_us_per_event",
+            "collector_cpu_us_per_event",
+            "agent_peak_memory_mb",
+            "collector_peak_memory_mb",
+        },
     },
     "search": {
         "search.load": {
