@@ -8,11 +8,21 @@ from __future__ import annotations
 import re
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import accumulate, repeat
+from operator import itemgetter, mod, not_
+from typing import NamedTuple
+
+from agent.text.lines import Lines
+from agent.text.patterns import is_line_bound, is_literal
 
 LOOKED_AT_BYTES = 256
 """How far into an event its severity is looked for."""
+FIRST_WORDS = 10
+"""As many as come before a severity in most logs: the parts of a time with its zone, and one more."""
+MANY = 8
+"""Where one event in so many may have what is looked for, each is looked at."""
 _WORDS = {
     "debug": (b"trace", b"debug", b"verbose"),
     "info": (b"info", b"information", b"notice"),
@@ -25,53 +35,109 @@ _NAMED = {form: severity for severity, words in _WORDS.items() for word in words
 _APART = bytes(byte if (byte < 128 and chr(byte).isalnum()) or byte == 95 else 32 for byte in range(256))
 
 
+class Filter(NamedTuple):
+    """A pattern of the configuration."""
+
+    search: Callable[[bytes], re.Match[bytes] | None]
+    """In one event."""
+    find: Callable[[bytes, int], int] | None
+    """Where, from a place on, in many events with newlines between them: -1 only where no event behind it has anything. None:
+    that cannot be said, or not in a time that goes with the length."""
+
+
+def compiled(text: str) -> Filter:
+    search, literal = re.compile(text.encode()).search, text.encode()
+    if is_literal(text):
+        return Filter(search, lambda data, at: data.find(literal, at))
+    if not is_line_bound(text):
+        return Filter(search, None)
+    anywhere = re.compile(literal, re.M).search
+    return Filter(search, lambda data, at: found.start() if (found := anywhere(data, at)) else -1)
+
+
+def kept(lines: Lines, *, include: Sequence[Filter], exclude: Sequence[Filter], sample: Mapping[str, int]) -> list[int] | None:
+    """Positions of the events to send; None: all of them."""
+    places, left_out = _Places(lines), set[int]()
+    for one in exclude:
+        left_out.update(_matching(lines, one, places))
+    if not (include or sample or left_out):
+        return None
+    chosen = [n for n in range(len(lines)) if n not in left_out]
+    if include:
+        events, searches = lines.texts, [one.search for one in include]
+        chosen = [n for n in chosen if any(search(events[n]) for search in searches)]
+    if sample:
+        picked = _picked(lines, sample, places)
+        chosen = [n for n in chosen if picked[n]]
+    return None if len(chosen) == len(lines) else chosen
+
+
+class _Places:
+    """Which event of some a byte of all of them belongs to."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines, self._count = lines, len(lines)
+        self._starts: list[int] = []
+
+    def of(self, find: Callable[[int], int]) -> list[int] | None:
+        """The events that something is in; None: too many of them. ``find``: where, from a place on; -1: nowhere."""
+        found: list[int] = []
+        at = find(0)
+        while at >= 0:
+            if not self._starts:
+                self._starts = list(accumulate(map((1).__add__, self._lines.lengths), initial=0))
+            number = bisect_right(self._starts, at, hi=self._count) - 1
+            found.append(number)
+            if len(found) > self._count // MANY:
+                return None
+            at = find(self._starts[number + 1]) if number + 1 < self._count else -1
+        return found
+
+
+def _matching(lines: Lines, one: Filter, places: _Places) -> Iterable[int]:
+    search, numbers = one.search, places.of(partial(one.find, lines.data)) if one.find is not None else None
+    if numbers is not None and not numbers:
+        return ()
+    events = lines.texts
+    return [n for n in (range(len(events)) if numbers is None else numbers) if search(events[n])]
+
+
 def severity_of(event: bytes) -> str:
     """The first word near the event's start that names one; ``info`` where none does."""
     words = event[:LOOKED_AT_BYTES].translate(_APART).split()
     return next(filter(None, map(_NAMED.get, words)), "info")
 
 
-def kept(
-    events: Sequence[bytes],
-    *,
-    include: Sequence[re.Pattern[bytes]],
-    exclude: Sequence[re.Pattern[bytes]],
-    sample: Mapping[str, int],
-) -> list[int] | None:
-    """Positions of the events to send; None: all of them."""
-    chosen = list(range(len(events)))
-    for pattern in exclude:
-        search = pattern.search
-        chosen = [n for n in chosen if not search(events[n])]
-    if include:
-        searches = [pattern.search for pattern in include]
-        chosen = [n for n in chosen if any(search(events[n]) for search in searches)]
-    if sample and "info" not in sample:
-        asked = _naming(events, sample)
-        chosen = [n for n in chosen if n not in asked or _is_picked(events[n], sample)]
-    elif sample:
-        chosen = [n for n in chosen if _is_picked(events[n], sample)]
-    return None if len(chosen) == len(events) else chosen
+def _picked(lines: Lines, sample: Mapping[str, int], places: _Places) -> Sequence[object]:
+    """Whether each is one of the sample."""
+    events, rest = lines.texts, sample.get("info", 1)
+    asked = _naming(lines, _WORDS if rest > 1 else sample, places)
+    if asked is None:
+        rates = map(sample.get, _severities(events), repeat(1))
+        return list(map(not_, map(mod, map(zlib.crc32, events), rates)))
+    picked = list(map(not_, map(mod, map(zlib.crc32, events), repeat(rest)))) if rest > 1 else [True] * len(events)
+    for n in asked:
+        picked[n] = not zlib.crc32(events[n]) % sample.get(severity_of(events[n]), 1)
+    return picked
 
 
-def _is_picked(event: bytes, sample: Mapping[str, int]) -> bool:
-    one_in = sample.get(severity_of(event), 1)
-    return one_in == 1 or zlib.crc32(event) % one_in == 0
+def _severities(events: Sequence[bytes]) -> list[str]:
+    """The same as `severity_of` for each: soon where the word is one of the first few."""
+    fronts = map(bytes.translate, map(itemgetter(slice(LOOKED_AT_BYTES)), events), repeat(_APART))
+    words = map(bytes.split, fronts, repeat(None), repeat(FIRST_WORDS))
+    found = list(map(next, map(filter, repeat(None), map(map, repeat(_NAMED.get), words)), repeat("")))
+    return [severity or severity_of(event) for severity, event in zip(found, events, strict=True)]
 
 
-def _naming(events: Sequence[bytes], severities: Iterable[str]) -> set[int]:
-    """Which events have a word for one of these severities, anywhere: looked for in all of them at once."""
-    data = b"\n".join(events)
+def _naming(lines: Lines, severities: Iterable[str], places: _Places) -> set[int] | None:
+    """Which events may have a word for one of these severities; None: too many of them."""
+    data = lines.data.lower()
+    words = [word for severity in severities for word in _WORDS[severity]]
     found: set[int] = set()
-    starts: list[int] = []
-    for severity in severities:
-        for word in _WORDS[severity]:
-            for form in (word, word.upper(), word.title()):
-                at = data.find(form)
-                while at >= 0:
-                    if not starts:
-                        starts = list(accumulate((len(event) + 1 for event in events), initial=0))
-                    number = bisect_right(starts, at) - 1
-                    found.add(number)
-                    at = data.find(form, starts[number + 1])
+    for word in words:
+        if any(part in word for part in words if part != word):
+            continue  # found by its part
+        numbers = places.of(partial(data.find, word))
+        if numbers is None or len(found := found.union(numbers)) > len(lines) // MANY:
+            return None
     return found

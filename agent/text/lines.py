@@ -49,6 +49,7 @@ class Lines:
         self.end, self.sizes, self.moved, self.partial = end, sizes, moved, partial
         self.times, self.streams, self.clean = times, streams, clean
         self._data, self._texts, self._starts, self._spans = data, texts, starts, spans
+        self._count: int | None = None
 
     @property
     def data(self) -> bytes:
@@ -85,8 +86,8 @@ class Lines:
     @property
     def steps(self) -> bytes:
         """uint32 per text: from where the one before starts to where it does; 0 for the first."""
-        gaps = self.spans[:-1] if self._starts is None else map(int.__sub__, self._starts[1:], self._starts)
-        return uint32s([0, *gaps])
+        gaps = self.spans if self._starts is None else map(int.__sub__, self._starts[1:], self._starts)
+        return (bytes(4) + uint32s(gaps))[: 4 * len(self)]
 
     @property
     def one_stream(self) -> bool:
@@ -96,7 +97,9 @@ class Lines:
         for known in (self._texts, self.sizes, self._starts, self._spans):
             if known is not None:
                 return len(known)
-        return self.data.count(b"\n") + 1
+        if self._count is None:
+            self._count = self.data.count(b"\n") + 1
+        return self._count
 
     def upto(self, count: int) -> Lines:
         """The first texts, at most ``count`` where a record may end there, else the next fewer; maybe none."""
@@ -149,6 +152,12 @@ class Lines:
             clean=clean,
         )
 
+    def unwrapped(self, texts: list[bytes], times: list[bytes], streams: list[bytes]) -> Lines:
+        """What lies in lines that have other lines around them."""
+        lines = self.changed(texts=texts)
+        lines.times, lines.streams = times, streams
+        return lines
+
     def chosen(self, numbers: Sequence[int]) -> Lines:
         """Some of the texts; they stand for as many bytes."""
         texts, starts, times, streams = self.texts, self.starts, self.times, self.streams
@@ -185,9 +194,9 @@ class Lines:
         )
 
 
-def spans_of(data: bytes) -> list[int]:
+def spans_of(data: bytes) -> array[int]:
     """Of lines with a newline between each two: their lengths with it. No line outlives the next one, which halves the time."""
-    found = list(map(len, BytesIO(data)))
+    found = array("I", map(len, BytesIO(data)))
     if not data or data.endswith(b"\n"):
         found.append(0)
     return found
@@ -195,7 +204,7 @@ def spans_of(data: bytes) -> list[int]:
 
 def uint32s(values: Iterable[int]) -> bytes:
     """Little-endian."""
-    found = array("I", values)
+    found = values[:] if isinstance(values, array) else array("I", values)
     if sys.byteorder == "big":
         found.byteswap()
     return found.tobytes()

@@ -3,7 +3,7 @@
 Each matcher looks for something rare first (an ``@``, ``earer ``, a dot before a digit) and looks around only there:
 expressions that try every byte of a block reach 30 MB/s. A replacement is a function of what it replaces, so a line has the
 same ID each time it is read; with a keyed hash equal values stay joinable. No preset sees beyond a line, so a block can be
-redacted in one piece; what a pattern of the configuration sees is looked at (`Crossed`).
+redacted in one piece; whether that goes for a pattern of the configuration, `agent.text.patterns` says.
 
 Known limits: IPv4 only; 13 to 19 digits with a right check digit count as a card, whatever they are.
 """
@@ -15,18 +15,23 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain, repeat
+from operator import add, itemgetter
 from typing import NamedTuple
+
+from agent.text.patterns import is_line_bound
 
 Span = tuple[int, int]
 Find = Callable[[bytes], Iterator[Span]]
 Replace = Callable[[bytes], bytes]
 Redact = Callable[[bytes], bytes]
-"""Gives its argument itself where nothing is found. Raises `Crossed`."""
+"""Gives its argument itself where nothing is found."""
 
 MAX_LOCAL_BYTES = 64
 """Longest part of an address before its ``@`` (RFC 5321, 4.5.3.1.1)."""
 REMEMBERED = 8192
 """Values whose hash is kept, 2 MB of them: logs name the same few again and again, and a hash costs more than all the rest."""
+FEW_RUNS = 256
+"""So many runs of digits, spaces and hyphens are looked at one by one; with more (lines far indented) the block is, at once."""
 _DIGITS = b"0123456789"
 _LOCAL = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._%+-"
 _DOMAIN = re.compile(rb"@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9-]*[A-Za-z0-9])+")
@@ -40,18 +45,12 @@ _HEAD_OVER_255 = re.compile(rb"(?s:\xff.?)%s\xff" % _OVER_255)
 _HEADS = bytes(48 if 48 <= byte <= 57 else byte if byte in b".\xff" else 120 for byte in range(256))
 _NO_HEADS = (b"\xff\xff", b"0000\xff", b"x\xff", b".\xff", b".0\xff", b".00\xff", b".000\xff")
 """What is no first number of an address, between its last four bytes and those of the next (0: any digit)."""
+_LAST_FOUR = itemgetter(slice(-4, None))
 _SHAPES = bytes(48 if 48 <= byte <= 57 else 45 if byte in b" -" else 0 for byte in range(256))
+_RUNS = bytes(48 if 48 <= byte <= 57 or byte in b" -" else 0 for byte in range(256))
 _LEAST_CARD = b"0" * 13
 _CARD = re.compile(rb"0000(?<!00000)(?:-?0){9,15}(?!0)")
 _DOUBLED = bytes(sum(divmod(2 * (byte - 48), 10)) if 48 <= byte <= 57 else 0 for byte in range(256))
-
-
-_BLIND = ("\\A", "\\Z", "\\z", "(?<", "(?=", "(?!", "(?>", "(?(", "*+", "++", "?+", "}+")
-"""What sees beyond a line without matching there, or does not come back from there."""
-
-
-class Crossed(Exception):
-    """A pattern matched beyond the end of a line: each event has to be looked at alone."""
 
 
 def emails(data: bytes) -> Iterator[Span]:
@@ -65,8 +64,6 @@ def emails(data: bytes) -> Iterator[Span]:
 
 
 def bearers(data: bytes) -> Iterator[Span]:
-    if b"earer " not in data:
-        return iter(())
     return (match.span(1) for match in _BEARER.finditer(data) if data[match.start() - 1 : match.start()] in (b"B", b"b"))
 
 
@@ -83,12 +80,26 @@ def ips(data: bytes) -> Iterator[Span]:
 
 def cards(data: bytes) -> Iterator[Span]:
     """Runs of digits that may have single spaces or hyphens between them. The first four have none, and no digit before."""
-    if _LEAST_CARD not in data.translate(_SHAPES, b" -"):
-        return
-    for match in _CARD.finditer(data.translate(_SHAPES)):
-        start, end = match.span()
-        if _luhn(data[start:end].translate(None, b" -")):
-            yield start, end
+    runs = data.translate(_RUNS)
+    at = runs.find(_LEAST_CARD)
+    for _ in range(FEW_RUNS):
+        if at < 0:
+            return
+        end = runs.find(b"\0", at)
+        end = len(data) if end < 0 else end
+        if len(run := data[at:end]) - run.count(b" ") - run.count(b"-") >= len(_LEAST_CARD):
+            yield from _cards_in(data, at, end)
+        at = runs.find(_LEAST_CARD, end)
+    if at >= 0 and _LEAST_CARD in data[at:].translate(_SHAPES, b" -"):
+        yield from _cards_in(data, at, len(data))
+
+
+def _cards_in(data: bytes, begin: int, end: int) -> Iterator[Span]:
+    """Those in a part before and behind which there is neither a digit nor what may stand between two."""
+    for match in _CARD.finditer(data[begin:end].translate(_SHAPES)):
+        start, stop = begin + match.start(), begin + match.end()
+        if _luhn(data[start:stop].translate(None, b" -")):
+            yield start, stop
 
 
 def _luhn(digits: bytes) -> bool:
@@ -107,9 +118,7 @@ def _split_ips(data: bytes) -> tuple[list[bytes], list[bytes], list[bytes], byte
     pieces = _SPLIT_GROUPS.split(data)
     rest = pieces.pop()
     before, groups = pieces[::2], pieces[1::2]
-    ends = [piece[-4:] for piece in before]
-    ends.append(b"")
-    joined = b"\xff" + b"\xff".join(ends)
+    joined = b"\xff".join((b"", *map(_LAST_FOUR, before), b""))
     seen = joined.translate(_HEADS)
     if any(bad in seen for bad in _NO_HEADS) or _HEAD_OVER_255.search(joined) or _GROUP_OVER_255.search(b"".join(groups)):
         return None
@@ -121,13 +130,11 @@ class Redaction(NamedTuple):
     """What is done to a text; each gives its argument itself where nothing is found."""
 
     block: Redact
-    """To many lines at once. Raises `Crossed`."""
+    """To many lines at once."""
     each: Redact
     """To one event, which may have several lines."""
     alone: bool = False
-    """Only ``each`` can be used."""
-    keeps_lines: bool = False
-    """No newline comes or goes."""
+    """Only ``each`` can be used. Else no newline comes or goes."""
 
 
 def preset(name: str, replace: Replace | bytes) -> Redaction:
@@ -146,11 +153,11 @@ def preset(name: str, replace: Replace | bytes) -> Redaction:
             return data
         if isinstance(replace, bytes):
             return replace.join((*kept, rest))
-        values = [replace(piece[len(left) :] + group) for piece, left, group in zip(before, kept, groups, strict=True)]
+        values = map(replace, map(add, map(bytes.removeprefix, before, kept), groups))
         return b"".join((*chain.from_iterable(zip(kept, values, strict=True)), rest))
 
     quickest = quick if name == "ip" else exact
-    return Redaction(quickest, quickest, keeps_lines=True)
+    return Redaction(quickest, quickest)
 
 
 def pattern(text: str, replace: Replace | bytes) -> Redaction:
@@ -163,18 +170,13 @@ def pattern(text: str, replace: Replace | bytes) -> Redaction:
             if match.end(group) > match.start(group):
                 yield match.span(group)
 
-    def find_in_lines(data: bytes) -> Iterator[Span]:
-        for match in expression.finditer(data):
-            if b"\n" in match[0]:
-                raise Crossed
-            if match.end(group) > match.start(group):
-                yield match.span(group)
+    def block(data: bytes) -> bytes:
+        return redacted(data, find, replacing)
 
-    return Redaction(
-        lambda data: redacted(data, find_in_lines, replacing),
-        lambda data: redacted(data, find, replacing),
-        alone=any(token in text for token in _BLIND),
-    )
+    def each(data: bytes) -> bytes:
+        return block(data) if expression.search(data) else data
+
+    return Redaction(block, each, alone=not is_line_bound(text))
 
 
 def _calling(replace: Replace | bytes) -> Replace:

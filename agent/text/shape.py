@@ -42,8 +42,8 @@ class Plan(msgspec.Struct, frozen=True):
     container: str = ""
     rule: multiline.Rule | None = None
     timeout_s: float = 0.0
-    include: tuple[re.Pattern[bytes], ...] = ()
-    exclude: tuple[re.Pattern[bytes], ...] = ()
+    include: tuple[filters.Filter, ...] = ()
+    exclude: tuple[filters.Filter, ...] = ()
     sample: dict[str, int] = {}
     redactions: tuple[redact.Redaction, ...] = ()
     max_bytes: int = MAX_LINE_BYTES
@@ -74,8 +74,8 @@ def plan_of(source: Source) -> Plan | None:
         source.container,
         rule,
         lines.timeout_s if rule else 0.0,
-        tuple(re.compile(pattern.encode()) for pattern in source.include_lines),
-        tuple(re.compile(pattern.encode()) for pattern in source.exclude_lines),
+        tuple(map(filters.compiled, source.include_lines)),
+        tuple(map(filters.compiled, source.exclude_lines)),
         {severity: one_in for severity, one_in in source.sample.items() if one_in > 1},
         tuple(_redactions(source.redact)),
         source.max_line_bytes,
@@ -168,10 +168,7 @@ def _unwrapped(plan: Plan, lines: Lines, *, end_all: bool) -> Lines | None:
     form = containers.FORMATS[plan.container]
     columns = form.columns(lines.data)
     if columns is not None:
-        return Lines(
-            lines.end, texts=columns.texts, starts=lines.starts, moved=True, partial=lines.partial, times=columns.times,
-            streams=columns.streams,
-        )  # fmt: skip
+        return lines.unwrapped(columns.texts, columns.times, columns.streams)
     ends = [*lines.starts[1:], lines.end]
     found = containers.unwrap(form.part, lines.texts, ends, final=end_all)
     if not found.clean:
@@ -252,7 +249,7 @@ def _stored(plan: Plan, lines: Lines, *, reproducible: bool, block: bytes) -> Sh
 def _chosen(plan: Plan, lines: Lines) -> Lines:
     if not (plan.include or plan.exclude or plan.sample):
         return lines
-    chosen = filters.kept(lines.texts, include=plan.include, exclude=plan.exclude, sample=plan.sample)
+    chosen = filters.kept(lines, include=plan.include, exclude=plan.exclude, sample=plan.sample)
     return lines if chosen is None else lines.chosen(chosen)
 
 
@@ -268,17 +265,10 @@ def _has_longer(data: bytes, length: int) -> bool:
 
 def _redacted(lines: Lines, redaction: redact.Redaction) -> Lines:
     if not redaction.alone:
-        data = lines.data
-        try:
-            made = redaction.block(data)
-        except redact.Crossed:
-            made = b""
-        if made is data:
+        made = redaction.block(lines.data)
+        if made is lines.data:
             return lines
-        if redaction.keeps_lines and lines.sizes is None:
-            return lines.changed(data=made)
-        if made and made.count(b"\n") == data.count(b"\n"):
-            return lines.changed(data=made) if lines.sizes is None else lines.changed(texts=_regrouped(made, lines.texts))
+        return lines.changed(data=made) if lines.sizes is None else lines.changed(texts=_regrouped(made, lines.texts))
     pieces = list(map(redaction.each, lines.texts))
     return lines if pieces == lines.texts else lines.changed(texts=pieces)
 

@@ -30,6 +30,7 @@ CASES: dict[str, dict[str, Any]] = {
     "start": {"multiline": Multiline(start=r"^\d{1,3}"), "redact": Redact(("card",))},
     "continuation": {"multiline": Multiline(continuation=r"^[ab]", max_lines=2), "exclude_lines": ("zz",)},
     "filters": {"include_lines": ("a", r"\d$"), "exclude_lines": ("zz",), "redact": Redact(("ip",))},
+    "filters of events": {"multiline": Multiline("java"), "exclude_lines": (r"^\dx", "c$", r"(?:x|y)@\w", r"z\s", " at a")},
     "sample": {"sample": {"info": 2, "error": 3}},
     "sample some": {"sample": {"debug": 2, "critical": 3}},
     "cri": {"container": "cri", "redact": Redact(("ip",))},
@@ -129,6 +130,26 @@ def test_a_collector_takes_the_event_of_a_line_longer_than_a_block(name: str) ->
     assert event.offset == 5000
     assert 0 < len(event.text) <= plan.max_bytes
     assert 0 < (5 << 30) - shaped.cut_bytes <= MAX_LINE_BYTES + shape.MARGIN_BYTES
+
+
+@pytest.mark.parametrize("name", ["card", "filters", "filters of events", "sample", "sample some"])
+@pytest.mark.parametrize("some", ["4111 1111 1111 1111", "zz", "1.2.3.4", "x@y", "ERROR", "errors", "debug", " at a.B", "ab"])
+def test_what_is_rare_in_a_block_is_found(name: str, some: str) -> None:
+    lines = [f"{' ' * 13}{n % 7}a{n}" for n in range(600)]
+    for place in (0, 300, 599):
+        content = "\n".join([*lines[:place], some, *lines[place:]]).encode()
+        assert events_of(SOURCES[name], content) == plainly.events(SOURCES[name], content)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["(?-m:^)1", r"\A1", r"1\Z", "(?<!x)1", "(?=1)", "[^x]1", r"\s1", "(?s)a.1", "(?:^1|2)++", "(?:a|1)*+1", "(?i-m:^1)"],
+)
+def test_a_pattern_that_sees_beyond_a_line_finds_what_it_finds_in_the_line_alone(pattern: str) -> None:
+    for settings_of in ({"exclude_lines": (pattern,)}, {"redact": Redact((), {"x": pattern})}):
+        source = Source("app", ("/a",), **settings_of)
+        content = b"1\n1 a\nx1\n 1\nb\n1\n21\n"
+        assert events_of(source, content) == plainly.events(source, content)
 
 
 ADVERSARIAL = {
