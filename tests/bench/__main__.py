@@ -1,4 +1,4 @@
-"""``python -m tests.bench [agent|api|collector|search|verify] [--size MB] [--rows N] [--json]``
+"""``python -m tests.bench [agent|api|collector|search|store|verify] [--size MB] [--rows N] [--json]``
 
 One JSON object on stdout: the machine, and per benchmark its input, events/s, MB/s, p50 and p99 in ms, peak memory and more.
 What is measured shows on stderr as it comes, unless ``--json`` asks for nothing but the object. Other work on the machine
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.bench import agent, api, collector, measure, search, verify
+from tests.bench import agent, api, collector, measure, search, store, verify
 from tests.bench.load import QUICK, Load
 
 BENCHMARKS: dict[str, Callable[[Path, Load], Iterator[dict[str, Any]]]] = {
@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, Callable[[Path, Load], Iterator[dict[str, Any]]]] = {
     "api": api.run,
     "collector": collector.run,
     "search": search.run,
+    "store": store.run,
     "verify": verify.run,
 }
 

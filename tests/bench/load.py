@@ -35,6 +35,12 @@ class Load(NamedTuple):
     """Events to search in; before, the same with a tenth of them."""
     search_rounds: int = 20
     """How often each question is asked."""
+    store_rows: int = 500_000
+    """Into tables that lack an index or a column."""
+    store_columns: int = 100
+    """Of how many columns the cost is looked at."""
+    store_mb: float = 100.0
+    """Of an access log, to see how small it gets."""
 
 
 QUICK = Load(
@@ -53,5 +59,8 @@ QUICK = Load(
     steady_s=1.0,
     search_rows=20_000,
     search_rounds=2,
+    store_columns=1,
+    store_rows=3_000,
+    store_mb=0.3,
 )
 """To see that it works."""

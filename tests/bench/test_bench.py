@@ -40,6 +40,8 @@ API = THROUGHPUT | {
 ASKED = {
     "api_p50_ms", "api_p95_ms", "sql_p50_ms", "sql_p95_ms", "over_ms", "times", "sql_rows_read", "growth",
 }  # fmt: skip
+COST = {"insert_us", "merge_us", "word_index_us", "bytes"}
+INDEXES = ("timestamp_minmax", "id_bloom", "attribute_items", "message_words", "title_words")
 QUESTIONS = (
     "newest_100", "newest_100_of_a_service", "rare_word", "common_word", "attribute", "by_id", "count_with_three_filters",
 )  # fmt: skip
@@ -99,13 +101,28 @@ EXPECTED = {
         },
         **{f"search.{name}": ASKED for name in QUESTIONS},
     },
+    "store": {
+        "store.whole": {"events", *COST},
+        **{f"store.{name}": COST for name in (*INDEXES, "observed_timestamp")},
+        "store.compression": {
+            "events",
+            "text_bytes",
+            "message_bytes",
+            "external_id_bytes",
+            "timestamp_bytes",
+            "index_bytes",
+            "times_smaller",
+            *COST,
+        },
+    },
     "verify": {"verify.all_there": VERIFY, "verify.all_missing": VERIFY},
 }
 BLOCK_BYTES = 1 << 20
 
 
 @pytest.mark.parametrize(
-    "name", ["agent", *(pytest.param(name, marks=pytest.mark.engine) for name in ("api", "collector", "search", "verify"))]
+    "name",
+    ["agent", *(pytest.param(name, marks=pytest.mark.engine) for name in ("api", "collector", "search", "store", "verify"))],
 )
 def test_a_benchmark_says_all_it_promises(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if name != "agent" and importlib.util.find_spec("chdb") is None:
