@@ -26,7 +26,7 @@ from agent import wire
 from collector.api import openapi
 from collector.config import Config
 from collector.errors import HTTP_CODES, Body, ConfigError, Reply, StoreAway, StoreError, answer_of
-from collector.figures import facets, histogram, names
+from collector.figures import aggregate, facets, histogram, names
 from collector.ingest import events, ingest, small_bodies
 from collector.ingest.intake import Intake
 from collector.ingest.outcomes_log import OutcomesLog
@@ -135,6 +135,7 @@ def build(config: Config, peers: Peers = ALONE) -> web.Application:
             web.get(f"{events.EVENTS_PATH}/facets", facets.get_facets),
             web.get(f"{events.EVENTS_PATH}/fields", names.get_fields),
             web.get(f"{events.EVENTS_PATH}/export", export.get_export, allow_head=False),
+            web.post(f"{events.EVENTS_PATH}/aggregate", aggregate.post_aggregate),
             web.get(f"{events.EVENTS_PATH}/context/{{event_id:[^/]+}}", context.get_context),
             web.get(f"{events.EVENTS_PATH}/types", event_by_id.get_types),
             web.get(f"{events.EVENTS_PATH}/severities", event_by_id.get_severities),

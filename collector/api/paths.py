@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from agent import wire
 from collector.api import api_types
-from collector.figures import answers, facets, histogram, intervals
+from collector.figures import aggregate_types, answers, facets, histogram, intervals
 from collector.ingest import event_types, events
 from collector.ingest.event_types import EVENT_TYPES, SEVERITIES
 from collector.ingest.moments import MOMENT_FORMS
@@ -20,7 +20,7 @@ KEY, ADMIN, ANYONE = "key", "admin", ""
 JSON = "application/json"
 INGESTION = "/api/v1/ingestion"
 DESCRIPTION_PATH = "/api/v1/openapi.json"
-RESERVED_IDS = ("search", "export", "histogram", "facets", "fields", "types", "severities", "batch")
+RESERVED_IDS = ("search", "export", "histogram", "facets", "fields", "aggregate", "types", "severities", "batch")
 """Event IDs that are no events in a path."""
 
 
@@ -220,6 +220,20 @@ _SAVED = {
     "query": {"q": "payment refused", "min_severity": "warning", "start_time": "-1h", "service": ["shop", "stock"]},
     "columns": ["timestamp", "severity", "service", "message", "attr.region"],
 }
+_AGGREGATE = {
+    "filter": {"service": "shop", "min_severity": "warning"},
+    "start_time": "-24h",
+    "group_by": ["endpoint", "attr.region"],
+    "interval": "1h",
+    "metrics": [
+        {"function": "count"},
+        {"function": "p95", "field": "response_time_ms"},
+        {"function": "percentiles", "field": "attr.duration_ms", "percentiles": [50, 99.9]},
+    ],
+    "having": [{"metric": "count", "op": ">", "value": 10}],
+    "order_by": ["time", "-count"],
+    "limit": 100,
+}
 _TENANT = f"{administration.TENANTS_PATH}/{{slug}}"
 
 OPERATIONS = (
@@ -268,6 +282,11 @@ OPERATIONS = (
     Operation(
         "get", f"{INGESTION}/events/context/{{event_id}}", "getContext", "What stands before and after an event in its file",
         scope="search", answer=read_types.ContextAnswer, refusals=(404, 429), parameters=(_ANY_EVENT_ID, *_CONTEXT),
+    ),
+    Operation(
+        "post", f"{INGESTION}/events/aggregate", "aggregateEvents", "Figures over the events that match, by fields, over time",
+        scope="search", answer=aggregate_types.AggregateAnswer, refusals=(400, 413, 429),
+        body=aggregate_types.AggregateBody, body_example=_AGGREGATE,
     ),
     Operation(
         "get", f"{INGESTION}/events/types", "listEventTypes", "The event types there are",

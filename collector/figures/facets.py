@@ -77,7 +77,7 @@ def counts_of(asked: Facets) -> Statement:
     """A row per field: its place, events, values over all events, events without one, distinct values, and of the listed
     values number, text and whole length."""
     where, params = where_of(asked.search)
-    keys = [values.key(field, params, f"field{n}") for n, field in enumerate(asked.fields)]
+    keys = [values.key(field, params, f"facet_field{n}") for n, field in enumerate(asked.fields)]
     names = [f"key{n}" for n in range(len(keys))]
     selected = ", ".join(f"{key} AS {name}" for key, name in zip(keys, names, strict=True))
     sets = ", ".join(f"({name})" for name in names)
@@ -110,11 +110,11 @@ def counts_of(asked: Facets) -> Statement:
 def _chosen(asked: Facets, params: dict[str, Any]) -> str:
     parts = ""
     if asked.prefix:
-        params["prefix"] = asked.prefix
-        parts += " AND startsWith(lowerUTF8(ifNull(item.2, '')), lowerUTF8({prefix:String}))"
+        params["facet_prefix"] = asked.prefix
+        parts += " AND startsWith(lowerUTF8(ifNull(item.2, '')), lowerUTF8({facet_prefix:String}))"
     if asked.contains:
-        params["contains"] = asked.contains
-        parts += " AND position(lowerUTF8(ifNull(item.2, '')), lowerUTF8({contains:String})) > 0"
+        params["facet_contains"] = asked.contains
+        parts += " AND position(lowerUTF8(ifNull(item.2, '')), lowerUTF8({facet_contains:String})) > 0"
     return parts
 
 

@@ -64,7 +64,7 @@ def histogram_of(pairs: Iterable[tuple[str, str]], *, tenant_id: str, retention_
     given = Parameters(pairs, known=PARAMETERS, several=filters.SEVERAL)
     search = narrowed_by(given, tenant_id=tenant_id, retention_days=retention_days, now_us=now_us)
     zone = zone_of(given)
-    buckets = buckets_of(given, search, zone, now_us)
+    buckets = buckets_of(given, search, zone, now_us, open_end="end_time" not in given.values)
     by = given.text("by")
     named = values.countable(given, "by", [by]) if by else []
     top = given.number("top", 1, MAX_TOP, DEFAULT_TOP)
@@ -84,10 +84,14 @@ def zone_of(given: Parameters) -> tzinfo:
     return zone
 
 
-def buckets_of(given: Parameters, search: Search, zone: tzinfo, now_us: int) -> Buckets:
-    """The parts of the window, by ``interval`` or of a length that suits it; a fault is kept in ``given``."""
+def buckets_of(given: Parameters, search: Search, zone: tzinfo, now_us: int, *, open_end: bool) -> Buckets:
+    """The parts of the window, by ``interval`` or of a length that suits it; a fault is kept in ``given``.
+
+    Args:
+        open_end: no end of the window was given.
+    """
     text = given.get("interval") or AUTO
-    ahead = "end_time" not in given.values and search.start_us <= now_us < search.end_us
+    ahead = open_end and search.start_us <= now_us < search.end_us
     end_us = now_us if ahead else search.end_us
     fitting_us = intervals.chosen_length(search.start_us, end_us)
     length_us = fitting_us if text == AUTO else intervals.parse_length(text)
@@ -109,11 +113,11 @@ def buckets_of(given: Parameters, search: Search, zone: tzinfo, now_us: int) -> 
 def counts_of(asked: Histogram) -> Statement:
     """Rows of start (µs) and number; by a field rows of kind (see `values.spread`), value, and (start, number) pairs."""
     where, params = where_of(asked.search)
-    params["starts"] = list(asked.buckets.starts)
-    bucket = "roundDown(toUnixTimestamp64Micro(timestamp), {starts:Array(Int64)})"
+    params["bucket_starts"] = list(asked.buckets.starts)
+    bucket = "roundDown(toUnixTimestamp64Micro(timestamp), {bucket_starts:Array(Int64)})"
     if asked.by is None:
         return Statement(f"SELECT {bucket} AS start, count() FROM events FINAL WHERE {where} GROUP BY start", params)
-    key = values.key(asked.by, params, "by")
+    key = values.key(asked.by, params, "by_field")
     counted = f"SELECT {bucket} AS start, {key} AS key, count() AS number FROM events FINAL WHERE {where} GROUP BY start, key"
     spread = (
         f"SELECT start, arrayJoin({values.spread(values.texts(asked.by, 'key'))}) AS item, sum(number) AS part "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -34,14 +35,24 @@ async def whole(request: web.Request) -> bytes:
         raise BadRequest("the body ended before its end; send it again") from None
 
 
-def read(body: bytes, kind: type[Body]) -> Body:
-    """A request's body. Raises BadRequest (not JSON, with line and column), Invalid (names the field)."""
+def read(body: bytes, kind: type[Body], mends: Mapping[str, str] = {}) -> Body:
+    """A request's body.
+
+    Args:
+        mends: what to suggest for members inside others, by their own names.
+
+    Raises:
+        BadRequest: not JSON, with line and column.
+        Invalid: names the member.
+    """
     try:
         decoded: Body = bodies.decoded(body or b"{}", msgspec.json.Decoder(kind))
         return decoded
     except msgspec.ValidationError as error:
         name, said = fault_of(str(error))
-        fault = FieldError(name or "body", said, suggestion=f"there are {', '.join(kind.__struct_fields__)}")
+        inside = "." in name or "[" in name
+        mend = mends.get(name.rpartition(".")[2], "") if inside else f"there are {', '.join(kind.__struct_fields__)}"
+        fault = FieldError(name or "body", said, suggestion=mend)
         raise Invalid(sentence(fault), errors=(fault,)) from None
 
 

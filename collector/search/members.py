@@ -28,8 +28,8 @@ def pairs_of(members: Mapping[str, Any], within: str) -> list[tuple[str, str]]:
             if text is not None:
                 pairs.append((name, text))
             elif one is not None:
-                fault = FieldError(f"{within}.{shown(name)}", "is no text, number or list of these", shown(one), 'like "error"')
-                faults.append(fault)
+                error = "is no text, number, true or false, nor a list of these"
+                faults.append(FieldError(f"{within}.{shown(name)}", error, shown(one)))
     refuse(faults)
     return pairs
 
