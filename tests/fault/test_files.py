@@ -34,7 +34,13 @@ def test_half_a_line_then_the_rest(agent: AgentProcess, sink: SinkProcess, logs:
     arrived(sink, other.write(3), told=agent)
     assert "half " not in sink.seen().texts
     app.append("of a line\n")
-    exactly_once(arrived(sink, ["half of a line"], told=agent), [*app.lines, *other.lines, "half of a line"])
+    wanted = [*app.lines, *other.lines, "half of a line"]
+    exactly_once(arrived(sink, wanted, told=agent), wanted)
+    agent.kill()
+    agent.state.rename(agent.state.with_name("state-that-was-lost"))
+    agent.start()
+    until(lambda: set(sink.seen().deliveries.values()) == {2}, "all is sent again", told=agent.log)
+    exactly_once(sink.seen(), wanted)
 
 
 def test_power_cut_leaves_source_shorter(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
@@ -52,6 +58,7 @@ def test_power_cut_leaves_source_shorter(agent: AgentProcess, sink: SinkProcess,
     cut = [text for text in seen.texts if text.endswith("this line was cut")]
     assert len(cut) == 1
     exactly_once(seen, [*app.lines, *cut, *after.lines])
+    assert seen.losses == []
 
 
 def test_a_file_cut_back_while_the_agent_looks_away_keeps_its_ids(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
@@ -107,10 +114,11 @@ def test_rotated_out_of_the_glob_while_down(agent: AgentProcess, sink: SinkProce
     agent.kill()
     app.write(500)
     app.path.rename(logs / "app.log-20260101")
-    App(logs / "app.log", "next").write(3)
+    wanted = [*app.lines, *App(logs / "app.log", "next").write(3)]
     agent.start()
-    arrived(sink, app.lines, told=agent)
+    arrived(sink, wanted, told=agent)
     agent.settle()
+    exactly_once(sink.seen(), wanted)
     assert sink.seen().losses == []
 
 

@@ -68,6 +68,73 @@ def test_a_file_that_goes_while_the_disk_is_full_is_not_let_go_before_it_is_read
 
 
 @pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize(("include", "killed"), [("app.log", False), ("app.log*", True)], ids=["alive", "killed"])
+def test_a_rotated_file_with_unread_bytes_is_finished_however_long_that_takes(
+    tmp_path: Path, logs: Path, include: str, killed: bool
+) -> None:
+    """Rotated three times while nothing can be read, looked at again and again beyond every time for which a rotated file is
+    watched; also by an agent that was started meanwhile, where the patterns match what that has never seen."""
+    app, disk = App(logs / "app.log"), FakeDisk()
+
+    def goes_on(reading: Reading) -> None:
+        app.write(100)
+        walks_on(reading)
+        reading.disk.room_bytes = None
+        reading.has_read(400 if killed else 500)
+        assert reading.counts("lost_bytes") == 0
+
+    with Reading(tmp_path / "spool", logs, include=[f"{logs}/{include}"]) as reading:
+        app.write(100)
+        reading.has_read(100)
+        reading.disk.room_bytes = 0
+        for _ in range(3):
+            app.write(100)
+            walks_on(reading)
+            rotated(app)
+        walks_on(reading)
+        if not killed:
+            goes_on(reading)
+    if killed:
+        disk.room_bytes = 0
+        with Reading(tmp_path / "spool", logs, disk, include=[f"{logs}/{include}"]) as reading:
+            goes_on(reading)
+    assert {line: len(ids) for line, ids in spooled(tmp_path / "spool").items()} == dict.fromkeys(app.lines, 1)
+
+
+def rotated(app: App) -> None:
+    """As logrotate does: .1 becomes .2 and so on."""
+    for number in (2, 1):
+        if (path := app.path.with_name(f"app.log.{number}")).exists():
+            path.rename(app.path.with_name(f"app.log.{number + 1}"))
+    app.rename(app.path.with_name("app.log.1"))
+
+
+def walks_on(reading: Reading) -> None:
+    before = reading.reader.catalog._contents.walks
+    until(lambda: reading.error or reading.reader.catalog._contents.walks > before + 10, "it walks again and again")
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_more_rotated_files_than_may_be_open_are_all_finished(tmp_path: Path, logs: Path) -> None:
+    apps = [App(logs / f"{number}.log", f"file {number}") for number in range(30)]
+    with Reading(tmp_path / "spool", logs, max_open_files=8, segment_bytes=1 << 20) as reading:
+        for app in apps:
+            app.write(5)
+        reading.has_read(5 * len(apps))
+        reading.disk.room_bytes = 0
+        for app in apps:
+            app.write(100)
+            app.rename(app.path.with_suffix(".log.1"))
+            app.write(5)
+        walks_on(reading)
+        reading.disk.room_bytes = None
+        reading.has_read(110 * len(apps))
+        assert reading.counts("lost_bytes") == 0
+    wanted = [line for app in apps for line in app.lines]
+    assert {line: len(ids) for line, ids in spooled(tmp_path / "spool").items()} == dict.fromkeys(wanted, 1)
+
+
+@pytest.mark.usefixtures("_impatient")
 def test_a_last_line_without_its_end_waits_for_room_like_any_other(
     tmp_path: Path, logs: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

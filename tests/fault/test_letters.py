@@ -64,3 +64,32 @@ def test_an_id_that_is_not_there_is_said_and_nothing_named_is_nothing_done(
         assert nothing.returncode == 2
         assert "or say --all" in nothing.stderr
         assert len(agent.command("dead-letters", "list").stdout.splitlines()) == 1
+
+
+def test_what_was_refused_or_set_aside_is_still_there_after_a_kill(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+    """A start deletes none of it and calls none of it lost. (A record whose ack was not noted yet is refused again: its
+    letters are there twice, under the IDs that they had.)"""
+    sink.rules({"contains": "poison", "status": 422}, {"contains": "refused", "refuse": "no"})
+    apps = [App(logs / f"{name}.log", name) for name in ("refused", "poison", "good")]
+    for app in apps:
+        app.write(2)
+    agent.start()
+    arrived(sink, apps[2].lines, told=agent)
+    agent.settle()
+
+    def kept() -> tuple[dict[str, str], dict[str, bytes]]:
+        letters = [json.loads(line) for line in (agent.state / "dead-letters.ndjson").read_text().splitlines()]
+        quarantine = {path.name: path.read_bytes() for path in (agent.state / "quarantine").glob("*.rec")}
+        return {letter["event_id"]: letter["data_base64"] for letter in letters}, quarantine
+
+    before = kept()
+    assert tuple(map(len, before)) == (2, 1)
+    agent.kill()
+    agent.start()
+    arrived(sink, apps[2].write(2), told=agent)
+    agent.settle()
+    letters, quarantine = kept()
+    assert letters == before[0]
+    assert before[1].items() <= quarantine.items()
+    exactly_once(sink.seen(), apps[2].lines)
+    assert sink.seen().losses == []

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.agent import AgentProcess
+from agent.config import Multiline
+from tests.support.agent import AgentProcess, App
+from tests.support.lives import PowerDisk
+from tests.support.reading import Reading, lines_of, shipped
 from tests.support.sink import SinkProcess
 from tests.support.wait import until
 
@@ -106,3 +109,22 @@ def test_the_last_event_of_a_quiet_file_leaves_after_the_timeout(agent: AgentPro
     seen = sink.seen()
     assert set(seen.texts) == {"2026 one\n  more", "2026 two\n  half", "  the rest", "2026 three", "2026 four"}
     assert all(len(ids) == 1 for ids in seen.texts.values())
+
+
+@pytest.mark.parametrize("zeros", [False, True], ids=["cut off", "zeros"])
+def test_trace_cut_by_timeout_then_power_cut(tmp_path: Path, logs: Path, zeros: bool) -> None:
+    """Read again it would not have ended there: what was shipped of it would be stored beside the whole."""
+    app, disk, folder = App(logs / "app.log"), PowerDisk(), tmp_path / "spool"
+    source = {"multiline": Multiline(start="^ERROR", timeout_s=0.05)}
+    app.append("ERROR first\n  at one\n")
+    with Reading(folder, logs, disk, source=source, segment_bytes=1 << 20) as reading:
+        reading.has_read(1)
+        sent = lines_of(shipped(reading.spool))
+    disk.power_cut(folder, 0.0, zeros=zeros)
+    app.append("  at two\nERROR second\n  at three\n")
+    with Reading(folder, logs, disk, source=source, segment_bytes=1 << 20) as reading:
+        reading.has_read(2)
+        for event, ids in lines_of(shipped(reading.spool)).items():
+            sent.setdefault(event, set()).update(ids)
+    events = ["ERROR first\n  at one", "  at two", "ERROR second\n  at three"]
+    assert {event: len(ids) for event, ids in sent.items()} == dict.fromkeys(events, 1)

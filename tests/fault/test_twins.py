@@ -44,7 +44,8 @@ def test_an_equal_job_log_written_while_the_agent_is_down_counts(agent: AgentPro
     assert {text: len(ids) for text, ids in sink.seen().texts.items()} == {"begin": 2, "work": 2, "end": 2}
 
 
-def test_inode_reused(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+@pytest.mark.parametrize("lines", [20, 200], ids=["shorter than what was read", "longer"])
+def test_inode_reused(agent: AgentProcess, sink: SinkProcess, logs: Path, lines: int) -> None:
     app = App(logs / "app.log")
     app.write(100)
     agent.start()
@@ -61,7 +62,7 @@ def test_inode_reused(agent: AgentProcess, sink: SinkProcess, logs: Path) -> Non
     else:
         pytest.skip("this file system does not give an inode number again soon")
     again.rename(app.path)
-    app.write(200)
+    app.write(lines)
     agent.start()
     exactly_once(arrived(sink, app.lines, told=agent), app.lines)
 
