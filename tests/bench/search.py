@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,7 @@ SEARCH = "/api/v1/ingestion/events/search"
 EVENTS = "/api/v1/ingestion/events"
 SEED = 1
 MINUTE_US = 60_000_000
+_JSON = {"Content-Type": "application/json"}
 SERVICES = ("sessions", "auth", "mail", "stock", "search", "payments")
 _LIMITS = {"retention_days": 30}
 _SHOWN = (
@@ -117,7 +119,7 @@ def _measured(collector: Collector, client: Client, key: str, ask: Callable[[Ran
         asked = ask(random)
         began_s = time.perf_counter()
         answer = collector.request(
-            "POST" if asked.body else "GET", asked.path, key=key, query=asked.query, body=asked.body or None
+            "POST" if asked.body else "GET", asked.path, key=key, query=asked.query, body=asked.body or None, headers=_JSON
         )
         between_s = time.perf_counter()
         result = client.query(asked.sql, parameters=dict(asked.values))
@@ -163,6 +165,9 @@ class Questions:
             "common_word": self._common_word,
             "attribute": self._attribute,
             "by_id": self._by_id,
+            "context": self._context,
+            "histogram_24h": self._histogram,
+            "facets_24h": self._facets,
             "count_with_three_filters": self._count,
         }
 
@@ -201,13 +206,39 @@ class Questions:
         sql = self._sql("external_id = {id:String}", rest="LIMIT 1")
         return Asked(f"{EVENTS}/{name}", {}, sql, {"id": name})
 
+    def _context(self, random: Random) -> Asked:
+        name = self._one("external_id", "1", random)
+        file = name[:17]
+        before = self._sql(
+            "external_id > {file:String} AND external_id <= {id:String}", rest="ORDER BY external_id DESC LIMIT 11"
+        )
+        after = self._sql("external_id > {id:String} AND external_id < {end:String}", rest="ORDER BY external_id LIMIT 10")
+        sql = f"SELECT * FROM ({before}) UNION ALL SELECT * FROM ({after})"
+        values = {"file": file, "id": name, "end": f"{file[:16]}."}
+        return Asked(f"{EVENTS}/context/{name}", {"before": 10, "after": 10}, sql, values)
+
+    def _histogram(self, random: Random) -> Asked:
+        what = "toStartOfInterval(timestamp, INTERVAL 15 minute) AS bucket, severity, count()"
+        sql = self._sql("1", 1440.0, what, "GROUP BY bucket, severity ORDER BY bucket")
+        query = {"start_time": self._day_ago_s(), "interval": "15m", "by": "severity"}
+        return Asked(f"{EVENTS}/histogram", query, sql, {})
+
+    def _facets(self, random: Random) -> Asked:
+        what = "service, severity, source, count() AS number"
+        rest = "GROUP BY GROUPING SETS ((service), (severity), (source)) ORDER BY number DESC"
+        query = {"start_time": self._day_ago_s(), "fields": "service,severity,source"}
+        return Asked(f"{EVENTS}/facets", query, self._sql("1", 1440.0, what, rest), {})
+
+    def _day_ago_s(self) -> int:
+        return (self._data.end_us - DAY_US) // 1_000_000
+
     def _count(self, random: Random) -> Asked:
         values = {"service": random.choice(SERVICES), "severity": random.choice(("error", "warning"))}
         where = "service = {service:String} AND severity = {severity:String} AND status_code BETWEEN 400 AND 599"
         sql = self._sql(where, 1440.0, "count()", " ")
-        start = (self._data.end_us - DAY_US) // 1_000_000
-        query = {"count": "exact", "limit": 1, "status_code": "4xx,5xx", "start_time": start, **values}
-        return Asked(SEARCH, query, sql, values)
+        filter = {"status_code": "4xx,5xx", **values}
+        body = json.dumps({"filter": filter, "start_time": self._day_ago_s(), "metrics": [{"function": "count"}]}).encode()
+        return Asked(f"{EVENTS}/aggregate", {}, sql, values, body)
 
     def _minutes(self, events: int) -> float:
         """In which the largest tenant has about so many events, and not less than the API's first look."""
