@@ -57,6 +57,8 @@ from collector.parts import (
     STOPPING,
     STORE,
     STREAMS,
+    TAIL_SEATS,
+    TAILS,
     TENANT_ID,
     THREADS,
     TURNSTILE,
@@ -68,6 +70,8 @@ from collector.parts import (
 from collector.saved import saving
 from collector.search import context, event_by_id, ids, reports, search
 from collector.search.agents import Agents
+from collector.search.query import Statement
+from collector.search.reading import bounded
 from collector.search.turnstile import Places, Turnstile
 from collector.serving import operations
 from collector.serving.front import respond
@@ -75,9 +79,10 @@ from collector.serving.peers import ALONE, Peers
 from collector.store import schema
 from collector.store.breakage import Breakage
 from collector.store.sealing import Sealer
-from collector.store.store import Store
-from collector.streams import export
+from collector.store.store import Row, Store
+from collector.streams import export, tail
 from collector.streams.seats import Seats
+from collector.streams.tails import Tails
 from collector.tenants import caller, registration, tenants
 from collector.tenants.auth import AdminGate, Keyring
 from collector.tenants.caretaker import Caretaker
@@ -92,6 +97,8 @@ REQUEST_ID_HEADER = "X-Request-Id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _QUIET = frozenset(("/healthz", "/readyz", "/metrics"))
 """Asked by machines every few seconds: logged at DEBUG while they answer well."""
+CATCHING_UP = 2
+"""Queries of a tenant under way, its searches included, beyond which none is made for its tails that come back."""
 WATCH_INTERVAL_S = 2.0
 """How often the store is asked whether it is there, and the schema tried again while it is not applied."""
 
@@ -114,10 +121,11 @@ def build(config: Config, peers: Peers = ALONE) -> web.Application:
         tenant_share=config.writer.tenant_share,
         retry_after_s=config.writer.retry_after_s,
     )
-    app.cleanup_ctx.extend((_threads, _store, _breakage, _schema, _sealing, _tenants, _quota, _reports, _writer))
+    app.cleanup_ctx.extend((_threads, _store, _breakage, _schema, _sealing, _tenants, _quota, _reports, _tails, _writer))
     app[STOPPING] = asyncio.Event()
     app[STREAMS] = set()
     app[EXPORTS] = Seats("exports", "streams.max_exports", config.streams.max_exports)
+    app[TAIL_SEATS] = Seats("tails", "streams.max_tails", config.streams.max_tails)
     app.on_response_prepare.append(caller.say_budget)
     app.on_response_prepare.append(_say_request)
     app.on_shutdown.append(_say_stop)
@@ -134,9 +142,10 @@ def build(config: Config, peers: Peers = ALONE) -> web.Application:
             web.get(f"{events.EVENTS_PATH}/histogram", histogram.get_histogram),
             web.get(f"{events.EVENTS_PATH}/facets", facets.get_facets),
             web.get(f"{events.EVENTS_PATH}/fields", names.get_fields),
-            web.get(f"{events.EVENTS_PATH}/export", export.get_export, allow_head=False),
             web.post(f"{events.EVENTS_PATH}/aggregate", aggregate.post_aggregate),
             web.get(f"{events.EVENTS_PATH}/context/{{event_id:[^/]+}}", context.get_context),
+            web.get(export.PATH, export.get_export, allow_head=False),
+            web.get(tail.PATH, tail.get_tail, allow_head=False),
             web.get(f"{events.EVENTS_PATH}/types", event_by_id.get_types),
             web.get(f"{events.EVENTS_PATH}/severities", event_by_id.get_severities),
             web.get(f"{events.EVENTS_PATH}/{{event_id:[^/]+}}", event_by_id.get_event),
@@ -236,6 +245,25 @@ async def _reports(app: web.Application) -> AsyncIterator[None]:
     flusher.start()
     yield
     await flusher.stop()
+
+
+async def _tails(app: web.Application) -> AsyncIterator[None]:
+    store, grace_s = app[CONFIG].store, app[CONFIG].streams.tail_grace_s
+    live = partial(bounded, app[STORE], store)
+
+    async def ask_live(statement: Statement, tenant_id: str = "") -> list[Row]:
+        return await live(statement)
+
+    async def ask_in_turn(statement: Statement, tenant_id: str = "") -> list[Row]:
+        if not tenant_id:
+            return await live(statement)
+        async with app[TURNSTILE].passing(tenant_id, CATCHING_UP):
+            return await live(statement)
+
+    tails = app[TAILS] = Tails(store.database, ask_live, ask_in_turn, app[METRICS], grace_s=grace_s)
+    tails.start()
+    yield
+    await tails.stop()
 
 
 async def _writer(app: web.Application) -> AsyncIterator[None]:

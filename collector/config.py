@@ -103,6 +103,13 @@ class Streams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     max_exports: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 16
     """At once; each keeps a page of events in memory."""
+    max_tails: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 512
+    tail_buffer_bytes: Bytes = 256 * 1024
+    """Of events that wait for one tail's reader; more is read for it as it takes them."""
+    tail_grace_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 10.0
+    """How long a slow reader may be behind; then it misses what it has not had, and is told how much."""
+    heartbeat_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 15.0
+    """On a tail on which nothing comes."""
 
 
 class QuotaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -134,6 +134,10 @@ class Metrics:
         # Streams: counted by export.py and tail.py.
         self.exports = counter("exports", "Exports, by format and by how they ended (whole, cut, left).", "format", "result")
         self.exported = counter("exported_events", "Events that exports sent.", "format")
+        self.tails = gauge("tails", "Tails that are open.")
+        self.tail_events = counter("tail_events", "Events passed on to tails.")
+        self.tail_missed = counter("tail_missed_events", "Events that slow readers of tails missed, and were told of.")
+        self.tail_poll_seconds = histogram("tail_poll_duration_seconds", "One look for what is new, for all tails.", _SECONDS)
 
     def text(self) -> bytes:
         """The exposition format, for /metrics."""

@@ -24,6 +24,7 @@ from collector.serving.peers import Lock, Peers
 from collector.store.breakage import Breakage
 from collector.store.store import Store
 from collector.streams.seats import Seats
+from collector.streams.tails import Tails
 from collector.tenants.auth import AdminGate, Keyring
 from collector.tenants.keys import KeyUses
 from collector.writing.writer import Writer
@@ -61,6 +62,8 @@ STOPPING = web.AppKey("stopping", asyncio.Event)
 """Set when the collector is told to stop: what would go on for ever ends."""
 STREAMS = web.AppKey("streams", set[asyncio.Transport])
 """Connections of exports and tails that go on."""
+TAILS = web.AppKey("tails", Tails)
+TAIL_SEATS = web.AppKey("tail_seats", Seats)
 EXPORTS = web.AppKey("exports", Seats)
 WORKBENCH = web.AppKey("workbench", Workbench)
 

@@ -13,14 +13,14 @@ from collector.ingest.moments import MOMENT_FORMS
 from collector.limits import allowance
 from collector.saved import saving, searches
 from collector.search import context, fields, filters, ids, query, read_types, reports
-from collector.streams import columns, export, shapes
+from collector.streams import columns, export, shapes, tail
 from collector.tenants import administration
 
 KEY, ADMIN, ANYONE = "key", "admin", ""
 JSON = "application/json"
 INGESTION = "/api/v1/ingestion"
 DESCRIPTION_PATH = "/api/v1/openapi.json"
-RESERVED_IDS = ("search", "export", "histogram", "facets", "fields", "aggregate", "types", "severities", "batch")
+RESERVED_IDS = ("search", "export", "tail", "histogram", "facets", "fields", "aggregate", "types", "severities", "batch")
 """Event IDs that are no events in a path."""
 
 
@@ -272,6 +272,17 @@ OPERATIONS = (
     Operation(
         "get", f"{INGESTION}/events/fields", "listFields", "The fields that events have, with types and examples",
         scope="search", answer=answers.FieldsAnswer, refusals=(429,), parameters=(*_WINDOW, *_FILTERS),
+    ),
+    Operation(
+        "get", tail.PATH, "tailEvents",
+        "Every event that matches, as it is committed: Server-Sent Events, each with an id; open, gap and error besides",
+        scope="search", answer_type=tail.CONTENT_TYPE, refusals=(429,),
+        parameters=(
+            *_FILTERS,
+            Parameter("cursor", "Go on behind the event with this id.", {"type": "string"}),
+            Parameter(tail.LAST_ID_HEADER, "The same, from browsers; it goes before a cursor.", {"type": "string"},
+                      place="header"),
+        ),
     ),
     Operation(
         "get", export.PATH, "exportEvents",

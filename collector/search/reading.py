@@ -39,7 +39,7 @@ async def running(request: web.Request, tenant: Tenant, endpoint: str) -> AsyncI
     result = "error"
     async with app[TURNSTILE].passing(tenant.tenant_id, tenant.limits.concurrent_queries):
         try:
-            yield partial(_run, app[STORE], app[CONFIG].store)
+            yield partial(bounded, app[STORE], app[CONFIG].store)
             result = "ok"
         finally:
             app[METRICS].query_seconds.labels(endpoint).observe(time.monotonic() - began)
@@ -50,7 +50,8 @@ def json_of(value: object, status: int = 200) -> web.Response:
     return web.Response(status=status, body=_encode(value), content_type="application/json")
 
 
-async def _run(store: Store, config: StoreConfig, statement: Statement) -> list[tuple[Any, ...]]:
+async def bounded(store: Store, config: StoreConfig, statement: Statement) -> list[tuple[Any, ...]]:
+    """The rows of a statement, within the bounds of every query. Raises StoreError, QueryTooExpensive."""
     limit_s = min(statement.timeout_s or config.query_timeout_s, config.query_timeout_s)
     bound = {} if statement.max_rows is None else {"max_rows_to_read": _least(statement.max_rows, config.max_query_rows)}
     try:

@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 
 VERSION = 4
 """2 added the tables and views of events that transforms have made; 3 a column to `events`: which metrics were said to be 0;
-4 an index of the words of titles, a view for analysts, and the table of saved searches."""
+4 an index of the words of titles, a view for analysts, the table of saved searches, and the order of commits, kept through
+merges."""
 
 RETENTION_CLASSES = (7, 14, 30, 90, 365)
 """Days. Each class has weekly partitions of its own, so there must be few; beyond the last, whole years."""
@@ -80,6 +81,9 @@ WORD_INDEX = "message_words"
 TITLE_INDEX = "title_words"
 """Built in merges: lines have no title, so it costs next to nothing. Without it the words of a search, which may stand in the
 title or in the message, would be looked for in every row: no index serves one half of an OR alone."""
+
+COMMIT_ORDER = "enable_block_number_column = 1"
+"""Each row keeps the number of its insert: what tails go by (`collector.streams.commits`). About a byte a row."""
 
 READ_SETTINGS = {"use_skip_indexes_if_final_exact_mode": "0", "defer_partition_pruning_after_final": "0"}
 """With every FINAL read: time ranges prune. Right as long as all copies of an ID agree in time and filtered columns."""
@@ -183,6 +187,8 @@ def _steps(database: str, found: int) -> list[str]:
             f"ALTER TABLE {database}.events ADD INDEX IF NOT EXISTS {_INDEXES[-1].removeprefix('INDEX ')}",
             f"ALTER TABLE {database}.events MATERIALIZE INDEX {TITLE_INDEX} SETTINGS mutations_sync = 0",
             *(f"CREATE OR REPLACE VIEW {view(database)}" for view in (_events_live, _search)),
+            # What was merged before has lower numbers than what comes, which is all that matters.
+            f"ALTER TABLE {database}.events MODIFY SETTING {COMMIT_ORDER}",
         ],
     }
     return [statement for version, statements in steps.items() if found < version for statement in statements]
@@ -251,7 +257,7 @@ def _events(database: str) -> str:
 PARTITION BY (retention_days, toMonday(timestamp))
 ORDER BY (tenant_id, external_id)
 TTL toDateTime(timestamp) + toIntervalDay(retention_days)
-SETTINGS index_granularity = 2048, ttl_only_drop_parts = 1, min_bytes_for_wide_part = 134217728,
+SETTINGS index_granularity = 2048, ttl_only_drop_parts = 1, min_bytes_for_wide_part = 134217728, {COMMIT_ORDER},
   exclude_materialize_skip_indexes_on_merge = '{WORD_INDEX}', {_settings(DURABLE)}"""
 
 

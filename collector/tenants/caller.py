@@ -75,6 +75,13 @@ async def leaving(request: web.Request, handler: Callable[[web.Request], Awaitab
             request.app[PLACES].leave(request[TENANT].tenant_id)
 
 
+def leave_place(request: web.Request) -> None:
+    """Leave the tenant's place before the request is done: it lasts, and is counted otherwise from now on."""
+    if request.get(_HAS_PLACE, False):
+        request[_HAS_PLACE] = False
+        request.app[PLACES].leave(request[TENANT].tenant_id)
+
+
 async def say_budget(request: web.Request, response: web.StreamResponse) -> None:
     """Before an answer is sent: what is left of its tenant's budget."""
     tenant = request.get(TENANT)

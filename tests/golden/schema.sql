@@ -58,7 +58,7 @@ CREATE TABLE IF NOT EXISTS pulsestream.events (
 PARTITION BY (retention_days, toMonday(timestamp))
 ORDER BY (tenant_id, external_id)
 TTL toDateTime(timestamp) + toIntervalDay(retention_days)
-SETTINGS index_granularity = 2048, ttl_only_drop_parts = 1, min_bytes_for_wide_part = 134217728,
+SETTINGS index_granularity = 2048, ttl_only_drop_parts = 1, min_bytes_for_wide_part = 134217728, enable_block_number_column = 1,
   exclude_materialize_skip_indexes_on_merge = 'message_words', fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, min_compressed_bytes_to_fsync_after_merge = 1, old_parts_lifetime = 480, max_suspicious_broken_parts = 1000000000, max_suspicious_broken_parts_bytes = 1000000000000000;
 
 CREATE TABLE IF NOT EXISTS pulsestream.losses (

@@ -36,7 +36,7 @@ class Answer(NamedTuple):
     status: int
     headers: http.client.HTTPMessage
     body: Any
-    """Decoded JSON, else bytes."""
+    """Decoded JSON, else bytes; of a stream that goes on what comes first."""
 
 
 class Collector:
@@ -131,7 +131,8 @@ class Collector:
         try:
             connection.request(method, f"{path}?{urlencode(query)}" if query else path, body=body, headers=sent)
             answer = connection.getresponse()
-            data = answer.read()
+            goes_on = (answer.getheader("Content-Type") or "").startswith("text/event-stream")
+            data = b"".join(iter(answer.readline, b"\n")) if goes_on else answer.read()
         finally:
             connection.close()
         decoded = json.loads(data) if _JSON.search(answer.getheader("Content-Type") or "") else data

@@ -16,7 +16,7 @@ from collector.ingest import events
 from collector.search import context, event, ids, query, reports
 from collector.search.filters import ATTRIBUTE
 from collector.search.read_types import EventShown, SourceShown
-from collector.streams import export
+from collector.streams import export, tail
 
 
 def test_every_route_is_described_and_nothing_else() -> None:
@@ -32,6 +32,7 @@ TAKEN = {
     "listFields": names.PARAMETERS,
     "exportEvents": export.PARAMETERS,
     "getContext": context.PARAMETERS,
+    "tailEvents": tail.PARAMETERS,
     "getStats": reports.STATS_PARAMETERS,
     "getOutcomes": query.WINDOW_PARAMETERS,
     "ingestEvent": events.EVENT_PARAMETERS,

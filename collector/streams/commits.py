@@ -1,0 +1,161 @@
+"""Commit order: where in it a reader is, and the statements that read on from there. Pure.
+
+The order is the store's own. The engine numbers its inserts, for all partitions of a table in one sequence, under the lock
+under which they become visible: who sees one has seen all with lower numbers, or never will. Rows keep the number of their
+insert through merges (`enable_block_number_column`, schema version 4). So it does not matter which collector wrote something,
+what its clock says, or how long the insert took. Within an insert the order is that of the IDs.
+
+What is new at a place in that order: a row that is no delete, and of whose ID no earlier insert has a row. IDs of lines are
+looked up for that, a range each; those of the JSON API are looked up before they are inserted.
+
+Known limits: the order is that of one engine (as is the schema); what merges removed, or the retention, is not found any more.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import quote
+
+import msgspec
+
+from agent import wire
+from collector.search import query
+from collector.search.event import COLUMNS
+from collector.search.query import Search, Statement
+
+MAX_TOGETHER = 64
+"""Filters in one statement."""
+MAX_TOGETHER_BYTES = 4_000
+"""Of their values: they travel in a URL."""
+_NAMES = ", ".join(COLUMNS)
+_LINE_ID = "^[0-9a-f]{16}-[0-9a-f]{12}-[0-9a-f]{8}$"
+_PLACEHOLDER = re.compile(r"\{(\w+):")
+
+
+class Position(NamedTuple):
+    """Behind all that comes before it in commit order."""
+
+    block: int
+    after_id: str = ""
+    """Of that insert, the last ID that is before it; empty: none is."""
+
+
+class _Cursor(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+    block: Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+    after_id: Annotated[str, msgspec.Meta(max_length=1000)]
+
+
+_decode = msgspec.msgpack.Decoder(_Cursor).decode
+
+
+def cursor_of(position: Position) -> str:
+    raw = msgspec.msgpack.encode(_Cursor(1, *position))
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+
+
+def position_of(cursor: str) -> Position | None:
+    """None: this is no cursor."""
+    try:
+        raw = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        found = wire.decoded(_decode, raw)
+    except (ValueError, msgspec.DecodeError):
+        return None
+    return Position(found.block, found.after_id) if found.version == 1 else None
+
+
+def newest(database: str) -> Statement:
+    """The number of the last insert (one row)."""
+    return Statement(
+        "SELECT max(max_block_number) FROM system.parts WHERE database = {database:String} AND table = 'events' AND active",
+        {"database": database},
+    )
+
+
+def touched(tenants: Sequence[str], begin: int, end: int) -> Statement:
+    """Which of these tenants have rows of inserts from ``begin`` on, before ``end``."""
+    return Statement(
+        f"SELECT DISTINCT tenant_id FROM events WHERE {_IN_BLOCKS} AND tenant_id IN {{tenants:Array(String)}}",
+        {"tenants": list(tenants), "begin": begin, "end": end},
+    )
+
+
+def weight_of(search: Search) -> int:
+    """Bytes of the values of a search's filters, as they travel."""
+    return sum(len(quote(str(value))) + 16 for value in query.where_of(search)[1].values())
+
+
+class Size(NamedTuple):
+    """Of a page: at most so many rows, and one beyond so many bytes."""
+
+    rows: int
+    size: int
+
+
+LIVE = Size(1_000, 4 << 20)
+CATCHING_UP = Size(500, 512 << 10)
+"""These wait for their readers."""
+
+
+def page_after(position: Position, end: int, searches: Sequence[Search], most: Size) -> Statement:
+    """Rows of number, `COLUMNS`, and for each search whether it is meant: those behind ``position`` in inserts before ``end``
+    that any of the searches means, all of one tenant. The last value of a row is how many there would have been without the
+    bound on bytes."""
+    where, params, hits = _wanted(position, end, searches)
+    order = "block, external_id"
+    return Statement(
+        f"SELECT block, {', '.join(COLUMNS.values())}, hits, there "
+        f"FROM (SELECT block, {_NAMES}, hits, count() OVER () AS there, "
+        f"sum(byteSize({_NAMES})) OVER (ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before "
+        f"FROM (SELECT _block_number AS block, {_NAMES}, {hits} AS hits FROM events WHERE {where} ORDER BY {order} "
+        f"LIMIT {most.rows})) WHERE before < {most.size} ORDER BY {order}",
+        params,
+    )
+
+
+def count_after(position: Position, end: int, searches: Sequence[Search]) -> Statement:
+    """How many rows `page_after` would find on all pages (one row)."""
+    where, params, _ = _wanted(position, end, searches)
+    return Statement(f"SELECT count() FROM events WHERE {where}", params)
+
+
+def known_before(position: Position, end: int, searches: Sequence[Search], most: Size) -> Statement:
+    """IDs of lines among those rows of which an earlier insert has a row."""
+    where, params, _ = _wanted(position, end, searches)
+    params["tenant"] = searches[0].tenant_id
+    return Statement(
+        "SELECT DISTINCT external_id FROM events WHERE tenant_id = {tenant:String} AND _block_number < {begin:UInt64} "
+        f"AND external_id IN (SELECT external_id FROM events WHERE {where} AND match(external_id, '{_LINE_ID}') "
+        f"ORDER BY _block_number, external_id LIMIT {most.rows})",
+        params,
+    )
+
+
+# The number of a part's last insert is in its name: parts that end before are not opened. (A list of parts that was asked for
+# before would miss those that a merge has made meanwhile.)
+_IN_BLOCKS = (
+    "toUInt64OrZero(splitByChar('_', _part)[3]) >= {begin:UInt64} AND _block_number >= {begin:UInt64} "
+    "AND _block_number < {end:UInt64} AND is_deleted = 0"
+)
+
+
+def _wanted(position: Position, end: int, searches: Sequence[Search]) -> tuple[str, dict[str, Any], str]:
+    params: dict[str, Any] = {"begin": position.block, "end": end}
+    conditions = [_renamed(n, search, params) for n, search in enumerate(searches)]
+    parts = [_IN_BLOCKS]
+    if position.after_id:
+        params["after_id"] = position.after_id
+        parts.append("(_block_number > {begin:UInt64} OR external_id > {after_id:String})")
+    parts.append(f"({' OR '.join(f'({condition})' for condition in conditions)})")
+    hits = f"[{', '.join(f'toUInt8({condition})' for condition in conditions)}]"
+    return " AND ".join(parts), params, hits
+
+
+def _renamed(n: int, search: Search, params: dict[str, Any]) -> str:
+    """The search's condition, with names of its own for its values. (Texts in it are ours.)"""
+    where, own = query.where_of(search)
+    params.update((f"s{n}_{name}", value) for name, value in own.items())
+    return _PLACEHOLDER.sub(lambda found: f"{{s{n}_{found[1]}:", where)
