@@ -19,13 +19,14 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit
 
-import aiohttp
-
 from agent import settings as texts
 from agent import wire
 from agent.config import DIRECT, Collector
 from agent.shipping import tls
 from agent.shipping.endpoints import Bandwidth, Endpoint, Endpoints
+
+with tls.without_authorities():
+    import aiohttp  # makes two contexts of its own at once; `Transport` never uses them
 
 log = logging.getLogger("agent.ship")
 
@@ -59,12 +60,14 @@ class Transport:
         self._settings = settings
         self._connections = connections
         self._limits = aiohttp.ClientTimeout(total=settings.request_timeout_s, sock_connect=CONNECT_TIMEOUT_S)
-        self._endpoints = Endpoints([url.rstrip("/") + wire.BLOCKS_PATH for url in (settings.url, *settings.urls)])
+        urls = [url.rstrip("/") + wire.BLOCKS_PATH for url in (settings.url, *settings.urls)]
+        self._endpoints = Endpoints(urls)
+        self._proxies = {url: proxy_for(url, settings.proxy) for url in urls}
         self._bandwidth = Bandwidth(settings.bandwidth_limit_bytes_per_s)
         self.key = settings.api_key
         self._key_file = _Watched(settings.api_key_file)
         self._cert_file = _Watched(settings.cert_file)
-        self._tls = tls.context(settings)
+        self._tls = tls.context(settings, [*urls, *filter(None, self._proxies.values())])
         self._session: aiohttp.ClientSession | None = None
 
     @asynccontextmanager
@@ -137,7 +140,7 @@ class Transport:
                 headers={"X-API-Key": self.key, **headers},
                 allow_redirects=False,
                 timeout=limits,
-                proxy=proxy_for(url, self._settings.proxy),
+                proxy=self._proxies[endpoint.url],
             ) as response:
                 return Reply(endpoint, response.status, response.headers, await _read(response))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.shipping import endpoints
-from tests.support.agent import AgentProcess, App, arrived, exactly_once
+from tests.support.agent import REPOSITORY, AgentProcess, App, arrived, exactly_once
 from tests.support.certificates import Authority
 from tests.support.shipping import each_once, quick, ship_until
 from tests.support.sink import SinkProcess
@@ -154,6 +156,28 @@ def test_a_collector_with_a_certificate_of_the_own_authority(
             tmp_path, sink.tls_url, lambda: sink.seen().events == 3, "all has arrived", lines=LINES, ca_file=str(authority.ca)
         )
         each_once(sink.seen(), LINES)
+
+
+@needs_openssl
+def test_a_collector_with_a_certificate_of_an_authority_that_the_machine_trusts(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick(monkeypatch)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
+    with SinkProcess(tls=authority.issue("server")) as sink:
+        ship_until(tmp_path, sink.tls_url, lambda: sink.seen().events == 3, "all has arrived", lines=LINES)
+        each_once(sink.seen(), LINES)
+
+
+@needs_openssl
+def test_an_agent_that_speaks_plain_http_reads_no_authorities(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
+    look = (
+        "import gc, os, ssl, agent.service; made = [c for c in gc.get_objects() if isinstance(c, ssl.SSLContext)];"
+        "print(len(made) > 0, sum(len(c.get_ca_certs()) for c in made), os.environ['SSL_CERT_FILE'])"
+    )
+    said = subprocess.run([sys.executable, "-c", look], cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    assert said.stdout.split() == ["True", "0", str(authority.ca)]
 
 
 @needs_openssl
