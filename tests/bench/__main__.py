@@ -8,7 +8,9 @@ shows in ``load_average``, and in the figures: wall times suffer most, CPU secon
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--var", type=Path, default=Path("var/bench"), metavar="DIR", help="made-up logs are kept there; default: %(default)s"
     )
     options = parser.parse_args(arguments)
+    _as_installed()
     load = QUICK if options.quick else Load()
     if options.size:
         load = load._replace(size_mb=options.size)
@@ -53,6 +56,13 @@ def main(arguments: list[str] | None = None) -> int:
             answer["benchmarks"][result.pop("benchmark")] = result
     print(json.dumps(answer, indent=1))
     return 0
+
+
+def _as_installed() -> None:
+    """With bytecode beside the modules: compiling them at each start takes the agent a tenth of a CPU second."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    for program in ("agent", "collector"):
+        compileall.compile_dir(measure.REPOSITORY / program, quiet=2)
 
 
 def _readable(result: dict[str, Any]) -> str:
