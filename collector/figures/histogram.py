@@ -91,8 +91,9 @@ def buckets_of(given: Parameters, search: Search, zone: tzinfo, now_us: int, *, 
         open_end: no end of the window was given.
     """
     text = given.get("interval") or AUTO
-    ahead = open_end and search.start_us <= now_us < search.end_us
-    end_us = now_us if ahead else search.end_us
+    newest_us = min(search.end_us, now_us + query.AHEAD_US)  # behind it no event can lie, whatever end was given
+    ahead = (open_end or newest_us < search.end_us) and search.start_us <= now_us < newest_us
+    end_us = now_us if ahead else newest_us
     fitting_us = intervals.chosen_length(search.start_us, end_us)
     length_us = fitting_us if text == AUTO else intervals.parse_length(text)
     if length_us is None:
@@ -100,8 +101,8 @@ def buckets_of(given: Parameters, search: Search, zone: tzinfo, now_us: int, *, 
         length_us = fitting_us
     try:
         buckets = intervals.cut(search.start_us, end_us, length_us, zone)
-        if ahead and buckets.end_us <= search.end_us:
-            return Buckets(length_us, (*buckets.starts, buckets.end_us), search.end_us + 1, ahead=True)
+        if ahead and buckets.end_us <= newest_us:
+            return Buckets(length_us, (*buckets.starts, buckets.end_us), newest_us + 1, ahead=True)
         return buckets
     except intervals.TooMany:
         longer = intervals.show_length(intervals.chosen_length(search.start_us, end_us, intervals.MAX_BUCKETS))

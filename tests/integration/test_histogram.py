@@ -9,9 +9,10 @@ import pytest
 
 from collector.figures import histogram
 from collector.figures.answers import HistogramAnswer
+from collector.ingest.moments import show_moment
 from collector.tenants.tenants import Tenant
 from tests.integration.conftest import Home
-from tests.support.asked import FILTERS, Asking, Shown, Values, fill, tally, values_of
+from tests.support.asked import FILTERS, NOW, Asking, Shown, Values, fill, tally, values_of
 
 pytestmark = pytest.mark.engine
 
@@ -77,5 +78,29 @@ def test_every_histogram_is_what_counting_a_search_by_hand_gives(embedded: Home,
                 for shape in SHAPES:
                     answer = await asked(asking, {**values, **shape})
                     agrees(answer, events, shape.get("by", ""), int(shape.get("top", 10)))
+
+    asyncio.run(run())
+
+
+def test_what_lies_ahead_of_now_is_one_last_bucket_unless_an_end_is_given(embedded: Home, owner: Tenant) -> None:
+    async def run() -> None:
+        async with embedded.store() as store:
+            asking = Asking(store, owner.tenant_id)
+            columns = ("tenant_id", "external_id", "timestamp", "severity", "retention_days")
+            times = {"now": NOW, "soon": NOW + 3600 * 1_000_000}
+            await store.insert("events", columns, [(owner.tenant_id, name, us, "info", 30) for name, us in times.items()])
+            open_end = await asked(asking, {"start_time": "-30m", "interval": "10m", "by": "severity"})
+            assert [bucket.count for bucket in open_end.buckets] == [0, 0, 0, 1, 1]
+            assert open_end.buckets[-1].start == open_end.buckets[-2].end
+            assert (open_end.buckets[-1].end > open_end.end_time, open_end.buckets[-1].partial) == (True, True)
+            assert [series.counts for series in open_end.series or ()] == [[0, 0, 0, 1, 1]]
+            ended = await asked(
+                asking, {"start_time": "-30m", "interval": "1h", "end_time": show_moment(NOW + 2 * 3600 * 1_000_000)}
+            )
+            assert [(bucket.count, bucket.partial) for bucket in ended.buckets] == [(0, True), (1, True), (1, True), (0, True)]
+            nothing = await asked(asking, {"start_time": "-30m", "end_time": "-20m", "interval": "10m"})
+            assert [(bucket.count, bucket.partial) for bucket in nothing.buckets] == [(0, True), (0, True)]
+            far = await asked(asking, {"start_time": "1970-01-01", "end_time": "2299-01-01"})
+            assert (far.total_count, far.buckets[-1].count, len(far.buckets) <= 121) == (2, 2, True)
 
     asyncio.run(run())

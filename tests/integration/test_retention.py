@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from collector.search import query, search, summary
+from collector.figures import aggregate, facets, histogram, names
+from collector.figures.aggregate_types import AggregateBody
+from collector.search import context, query, search, summary
 from collector.search.event import COLUMNS, event_of
 from collector.search.query import DAY_US, Search, Statement
 from collector.store.store import Store
@@ -69,6 +71,31 @@ class Reader:
     async def summed(self) -> int:
         return summary.event_sums(await self.run(summary.events_of(self.parsed()))).count
 
+    @property
+    def context(self) -> dict[str, Any]:
+        return {"tenant_id": self.tenant_id, "retention_days": DAYS, "now_us": self.now_us}
+
+    async def counted_otherwise(self) -> set[int]:
+        """How many events the histogram, facets, fields and aggregates are made of."""
+        by_time = histogram.histogram_of([*self.values.items(), ("by", "severity")], **self.context)
+        by_value = facets.facets_of(self.values.items(), **self.context)
+        figures = aggregate.aggregate_of(AggregateBody(filter=self.values), **self.context)
+        fields = await names.looked_at(self.run, names.search_of(self.values.items(), **self.context))
+        return {
+            histogram.shown(by_time, await self.run(histogram.counts_of(by_time)), 0).total_count,
+            facets.shown(by_value, await self.run(facets.counts_of(by_value)), 0).total_count,
+            (await self.run(aggregate.figures_of(figures)))[0][3],
+            fields.sampled_events,
+        }
+
+    async def around(self, name: str) -> set[str]:
+        """An event and all its neighbours."""
+        asked = query.event_of_id(self.tenant_id, name, COLUMNS, retention_days=DAYS, now_us=self.now_us)
+        (row,) = await self.run(asked)
+        place = context.Place(self.tenant_id, query.kept(DAYS, self.now_us), self.now_us, event_of(row))
+        found = await context.around(self.run, place, context.Context(100, 100, None))
+        return {event["id"] for event in (*found["before"], found["event"], *found["after"])}
+
     async def named(self) -> set[str]:
         found = set()
         for name in EVENTS:
@@ -105,6 +132,8 @@ def test_every_way_to_read_ends_at_the_same_microsecond(
             assert await reader.paged("asc") == shown
             assert await reader.counted() == len(shown)
             assert await reader.summed() == len(shown)
+            assert await reader.counted_otherwise() == {len(shown)}
+            assert await reader.around("new") == shown
             assert await reader.named() == shown
 
     asyncio.run(run())

@@ -40,10 +40,18 @@ class Answer(NamedTuple):
 
 
 class Collector:
-    """``python -m collector serve`` in ``folder``, on an embedded store unless ``store`` names another."""
+    """``python -m collector serve`` in ``folder``, on an embedded store unless ``store`` names another; ``bounds`` are more
+    settings of the store, like ``, readers: 2``."""
 
     def __init__(
-        self, folder: Path, *, store: str = "", admin_token: str = ADMIN_TOKEN, more: str = "", log_level: str = "debug"
+        self,
+        folder: Path,
+        *,
+        store: str = "",
+        bounds: str = "",
+        admin_token: str = ADMIN_TOKEN,
+        more: str = "",
+        log_level: str = "debug",
     ) -> None:
         self.folder = folder
         self.store = store or f"chdb://{folder}/store"
@@ -54,7 +62,7 @@ class Collector:
         self._log_level = log_level
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        self.config.write_text(f"admin_token: {json.dumps(admin_token)}\nstore: {{url: '{self.store}'}}\n{more}\n")
+        self.config.write_text(f"admin_token: {json.dumps(admin_token)}\nstore: {{url: '{self.store}'{bounds}}}\n{more}\n")
 
     def start(self) -> None:
         """Start it and wait for its ready line. Raises RuntimeError with what it said instead."""
