@@ -266,6 +266,8 @@ def invalid(field: str, error: str, value: object, suggestion: str = "") -> Inva
 
 
 def sentence(fault: FieldError) -> str:
+    """The fault in a sentence; lines that show where it is stay behind it."""
+    what, newline, where = fault.error.partition("\n")
     sent = "" if fault.value is None else f", got {fault.value!r}"
     mend = f"; {fault.suggestion}" if fault.suggestion else ""
-    return f"{fault.field}: {fault.error}{sent}{mend}"
+    return f"{fault.field}: {what}{sent}{mend}{newline}{where}"

@@ -13,6 +13,7 @@ from collector.ingest.moments import MOMENT_FORMS
 from collector.limits import allowance
 from collector.saved import saving, searches
 from collector.search import context, fields, filters, ids, query, read_types, reports
+from collector.search.language import parsing
 from collector.streams import columns, export, shapes, tail
 from collector.tenants import administration
 
@@ -57,7 +58,14 @@ class Operation(NamedTuple):
 _TEXT = {"type": "string", "minLength": 1, "maxLength": 200}
 _ID = {"type": "string", "minLength": 1, "maxLength": event_types.MAX_ID_CHARS}
 _OFFSET = {"type": "integer", "minimum": 0, "maximum": ids.MAX_OFFSET}
-_WORDS = {"type": "string", "minLength": 1, "maxLength": 1000, "pattern": "[0-9A-Za-z]"}
+_QUERY_TEXT = {"type": "string", "minLength": 1, "maxLength": parsing.MAX_CHARS}
+_QUERY = (
+    'A query in Lucene\'s syntax. Words side by side: title or message have all of them, in any order and case. "A phrase"; '
+    "AND, OR, NOT, -word, parentheses; wildcards * and ?; /regular expression/ (RE2); field:value, where the field is one of "
+    "the event's (level, service, status_code, user_id, timestamp, …) or the name of an attribute; field:>=500, "
+    "field:[400 TO 499}, level:>=warning, timestamp:>now-1h; field:* for any value. Signs that are no syntax part words. "
+    "A fault is answered with its column and a caret under it."
+)
 _STATUS = "(0|[1-9]([0-9]{0,3}|xx|XX))"
 
 
@@ -90,7 +98,7 @@ _FILTERS = (
     *(Parameter(name, f"{text} Several with commas: any of them.", schema, example)
       for name, (text, schema, example) in _FILTER_TEXTS.items()),
     Parameter("min_severity", "This severity or a higher one.", {"enum": list(SEVERITIES)}, "warning"),
-    Parameter("q", "Words that title or message have, all of them, in any order and case.", _WORDS, "payment refused"),
+    Parameter("q", _QUERY, _QUERY_TEXT, "level:>=warning \"payment refused\" -test"),
     Parameter("event_id", "The event with this ID.", _TEXT, "order-17-paid"),
     Parameter(
         f"{filters.ATTRIBUTE}NAME",

@@ -3,11 +3,7 @@
 - Different parameters narrow each other; the values of one list are alternatives. ``tags`` given twice asks for events
   that have one of each.
 - A text with commas or blanks around it is looked for whole, too: it may be what the event said.
-- Words are cut as the engine's ``splitByNonAlpha`` cuts them (ASCII letters, digits and everything beyond ASCII belong
-  to words), so that a word index answers the same as a scan.
-- Case does not matter: of ASCII letters for a word that is ASCII as the caller wrote it, of all letters for any other.
-  Which of the two is decided before a word is made lower case: the Kelvin sign becomes ``k``, and an index over
-  ``lower(…)``, which knows ASCII only, would not find it under that. Both kinds of sigma are one letter.
+- ``q`` has a language of its own: `collector.search.language`.
 - No text of a caller becomes SQL: not even the name of an attribute.
 """
 
@@ -20,10 +16,12 @@ from typing import Any
 import msgspec
 
 from collector.ingest.event_types import EVENT_TYPES, SEVERITIES
+from collector.search.language.conditions import condition, upper
+from collector.search.language.faults import QueryFault
+from collector.search.language.parsing import MAX_CHARS, parse
+from collector.search.language.tree import Node
 from collector.search.parameters import Parameters
 
-MAX_Q_CHARS = 1000
-MAX_WORDS = 32
 MAX_STATUS = 65535
 """Of a metric `status_code`; not all protocols count as HTTP does."""
 MAX_GROUPS = 16
@@ -44,8 +42,6 @@ PARAMETERS = (
 SEVERAL = ("event_type", "severity", *COLUMNS, "method", "status_code", "host", "tags", ATTRIBUTE)
 """Those that may be given more than once."""
 
-_WORD = re.compile(r"[0-9A-Za-z\x80-\U0010ffff]+")
-_TITLE_AND_MESSAGE = "concat(title, ' ', message)"
 _STATUS = re.compile(r"([1-9])xx|(0|[1-9][0-9]{0,4})(?:-(0|[1-9][0-9]{0,4}))?", re.ASCII | re.IGNORECASE)
 _STATUS_FORMS = "like 404, 5xx, 400-499, or several: 404,5xx"
 
@@ -62,24 +58,24 @@ class Filters(msgspec.Struct, frozen=True):
     hosts: tuple[str, ...] = ()
     tags: tuple[tuple[str, ...], ...] = ()
     attributes: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    words: tuple[str, ...] = ()
-    """ASCII words in lower case, others as they were written."""
+    query: Node | None = None
+    """What ``q`` says."""
     event_id: str = ""
 
 
-def filters_of(given: Parameters) -> Filters:
-    """The filters among the parameters; faults are kept in ``given``."""
+def filters_of(given: Parameters, now_us: int) -> Filters:
+    """The filters among the parameters; faults are kept in ``given``. ``now_us`` is for relative times in ``q``."""
     columns = [(column, given.texts_of(name)) for name, column in COLUMNS.items()]
     columns.append(("event_type", given.choices("event_type", EVENT_TYPES, "an event type")))
     columns.append(("severity", _severities(given)))
     return Filters(
         columns=tuple((column, values) for column, values in columns if values),
         statuses=tuple(_statuses(given)),
-        methods=tuple(dict.fromkeys(_upper(method) for method in given.texts_of("method"))),
+        methods=tuple(dict.fromkeys(upper(method) for method in given.texts_of("method"))),
         hosts=given.texts_of("host"),
         tags=_tags(given),
         attributes=tuple(_attributes(given)),
-        words=_words(given),
+        query=_query(given, now_us),
         event_id=given.text("event_id"),
     )
 
@@ -116,17 +112,8 @@ def conditions(filters: Filters, params: dict[str, Any]) -> Iterator[str]:
             f"hasAny(items, {{items{n}:Array(String)}}) AND mapContains(attributes, {{name{n}:String}}) "
             f"AND attributes[{{name{n}:String}}] IN {{values{n}:Array(String)}}"
         )
-    yield from _word_parts(filters.words, params)
-
-
-def words_of(text: str) -> tuple[str, ...]:
-    """The words of a text, as the engine's ``splitByNonAlpha`` cuts them, each once; ASCII ones in lower case."""
-    return tuple(dict.fromkeys(word.lower() if word.isascii() else word for word in _WORD.findall(text)))
-
-
-def _upper(text: str) -> str:
-    """As the engine's ``upper``: of ASCII letters."""
-    return re.sub("[a-z]+", lambda found: found[0].upper(), text)
+    if filters.query is not None:
+        yield condition(filters.query, params)
 
 
 def _severities(given: Parameters) -> tuple[str, ...]:
@@ -183,42 +170,15 @@ def _attributes(given: Parameters) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield name, tuple(dict.fromkeys(values))
 
 
-def _words(given: Parameters) -> tuple[str, ...]:
+def _query(given: Parameters, now_us: int) -> Node | None:
     text = given.get("q")
     if text is None:
-        return ()
-    words = words_of(text)
-    if len(text) > MAX_Q_CHARS or not 1 <= len(words) <= MAX_WORDS:
-        wanted = f"expected 1 to {MAX_WORDS} words in at most {MAX_Q_CHARS} characters"
-        given.fault("q", wanted, text, "letters and digits make words, all else parts them")
-    return words
-
-
-def _word_parts(words: Sequence[str], params: dict[str, Any]) -> Iterator[str]:
-    """ASCII words are looked for in ``lower(…)``, which the indexes hold; others need the dearer ``lowerUTF8(…)``.
-
-    Word by word: both halves of each OR have an index then, and the engine reads only what some index leaves over.
-    """
-    wide = list(dict.fromkeys(word.lower() for word in words if not word.isascii()))
-    for n, word in enumerate(word for word in words if word.isascii()):
-        params[f"word{n}"] = word
-        yield _in_either("lower({})", f"[{{word{n}:String}}]")
-    greek = [word.replace("ς", "σ") for word in wide if "ς" in word or "σ" in word]
-    wide = [word for word in wide if "ς" not in word and "σ" not in word]
-    kinds = (
-        ("wide_words", "lowerUTF8({})", wide),
-        # At the end of a word Σ is made ς, elsewhere σ: which end that is depends on what stands behind the word.
-        ("greek_words", "replaceAll(lowerUTF8({}), 'ς', 'σ')", greek),
-    )
-    for name, lowered, some in kinds:
-        if some:
-            params[name] = some
-            bound = f"{{{name}:Array(String)}}"
-            yield (
-                f"(hasAllTokens({lowered.format('message')}, {bound}) OR (title != '' AND "
-                f"hasAllTokens({lowered.format(_TITLE_AND_MESSAGE)}, {bound})))"
-            )
-
-
-def _in_either(lowered: str, words: str) -> str:
-    return f"(hasAllTokens({lowered.format('message')}, {words}) OR hasAllTokens({lowered.format('title')}, {words}))"
+        return None
+    if len(text) > MAX_CHARS:
+        given.fault("q", f"is longer than {MAX_CHARS} characters", text, "ask for less at once")
+        return None
+    try:
+        return parse(text, now_us)
+    except QueryFault as fault:
+        given.fault("q", fault.told(text), text, fault.mend)
+        return None

@@ -8,7 +8,7 @@ Promises:
 - What is shown is read with ``FINAL``: each event once. It still prunes by time, by the settings that the store sends
   with every query (`collector.store.schema.READ_SETTINGS`).
 - The order is total: time, then ``external_id``. A cursor names the last event shown, so pages neither repeat nor skip
-  while nothing changes. It carries the window of its first page (``-15m`` would move) and a check over tenant and
+  while nothing changes. It carries the window and the clock of its first page (``-15m`` would move) and a check over tenant and
   parameters, so it cannot be used with another query. It opens nothing: the tenant is always the credential's.
 - An offset counts events from the front, each time anew: what arrives meanwhile shifts it. A cursor does not move.
 
@@ -78,7 +78,7 @@ class Search(msgspec.Struct, frozen=True):
     count: str = COUNT_BOUNDED
     """How much counting all that match may cost: one of `COUNTS`."""
     asked_us: int = 0
-    """When; 0: not known."""
+    """When the first page was; 0: not known."""
 
 
 class Statement(NamedTuple):
@@ -111,6 +111,8 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
     time_us: Microseconds
     external_id: str
     check: bytes
+    asked_us: Microseconds = 0
+    """0 in cursors of before it was carried."""
 
 
 _decode_cursor = msgspec.msgpack.Decoder(Cursor).decode
@@ -142,9 +144,10 @@ def parse(
         Invalid: names every parameter that is unknown or has a bad value.
     """
     given = Parameters(pairs, known=known, several=filters.SEVERAL)
-    narrowed = narrowed_by(given, tenant_id=tenant_id, retention_days=retention_days, now_us=now_us)
     check = _check(tenant_id, given.values)
     cursor = _cursor(given, check)
+    asked_us = cursor.asked_us if cursor and cursor.asked_us else now_us
+    narrowed = narrowed_by(given, tenant_id=tenant_id, retention_days=retention_days, now_us=asked_us)
     lines = (given.choice("format", (JSON, LINES)) if "format" in given.values else accept) == LINES
     most = MAX_LINES_LIMIT if lines else MAX_LIMIT
     search = msgspec.structs.replace(
@@ -158,7 +161,7 @@ def parse(
         check=check,
         lines=lines,
         count=given.choice("count", COUNTS),
-        asked_us=now_us,
+        asked_us=asked_us,
     )
     if cursor and "offset" in given.values:
         given.fault("offset", "is given beside a cursor", given.get("offset"), "give one of the two")
@@ -170,7 +173,7 @@ def narrowed_by(given: Parameters, *, tenant_id: str, retention_days: int, now_u
     """What window and filters leave, for whoever has parameters of its own besides. Faults are kept in ``given``."""
     oldest_us, newest_us = kept(retention_days, now_us)
     start_us, end_us = given.window(now_us, oldest_us, newest_us)
-    return Search(tenant_id, max(start_us, oldest_us), end_us, filters_of(given))
+    return Search(tenant_id, max(start_us, oldest_us), end_us, filters_of(given, now_us))
 
 
 def span_of(search: Search, most: int) -> Statement:
@@ -226,7 +229,7 @@ def event_of_id(tenant_id: str, event_id: str, columns: Mapping[str, str], *, re
 
 def cursor_after(search: Search, time_us: int, external_id: str) -> str:
     """The cursor of the page that follows an event."""
-    cursor = Cursor(1, search.start_us, search.end_us, time_us, external_id, search.check)
+    cursor = Cursor(1, search.start_us, search.end_us, time_us, external_id, search.check, search.asked_us)
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(cursor)).rstrip(b"=").decode("ascii")
 
 

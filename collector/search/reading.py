@@ -14,6 +14,7 @@ from aiohttp import web
 from collector.config import StoreConfig
 from collector.errors import QueryTooExpensive, StoreError
 from collector.parts import CONFIG, METRICS, STORE, TURNSTILE
+from collector.search.language import refused
 from collector.search.query import Statement
 from collector.store.store import Store
 from collector.tenants import caller, tenants
@@ -39,7 +40,7 @@ async def running(request: web.Request, tenant: Tenant, endpoint: str) -> AsyncI
     result = "error"
     async with app[TURNSTILE].passing(tenant.tenant_id, tenant.limits.concurrent_queries):
         try:
-            yield partial(bounded, app[STORE], app[CONFIG].store)
+            yield partial(bounded, app[STORE], app[CONFIG].store, q=request.query.get("q", ""))
             result = "ok"
         finally:
             app[METRICS].query_seconds.labels(endpoint).observe(time.monotonic() - began)
@@ -50,13 +51,22 @@ def json_of(value: object, status: int = 200) -> web.Response:
     return web.Response(status=status, body=_encode(value), content_type="application/json")
 
 
-async def bounded(store: Store, config: StoreConfig, statement: Statement) -> list[tuple[Any, ...]]:
-    """The rows of a statement, within the bounds of every query. Raises StoreError, QueryTooExpensive."""
+async def bounded(store: Store, config: StoreConfig, statement: Statement, *, q: str = "") -> list[tuple[Any, ...]]:
+    """The rows of a statement, within the bounds of every query.
+
+    Args:
+        q: the caller's query, for faults in it that only the engine finds.
+
+    Raises:
+        StoreError, QueryTooExpensive, Invalid.
+    """
     limit_s = min(statement.timeout_s or config.query_timeout_s, config.query_timeout_s)
     bound = {} if statement.max_rows is None else {"max_rows_to_read": _least(statement.max_rows, config.max_query_rows)}
     try:
         return await store.query(statement.sql, statement.params, timeout_s=limit_s, settings=bound)
     except StoreError as error:
+        if error.code == refused.CODE:
+            await _tell_refused_pattern(store, statement, q)
         if error.code not in GIVEN_UP_CODES:
             raise
         bounds = {
@@ -68,6 +78,17 @@ async def bounded(store: Store, config: StoreConfig, statement: Statement) -> li
             f"the query was given up at its bound of {bounds[GIVEN_UP_CODES[error.code]]}; "
             "narrow it: a shorter time range (start_time, end_time), a service, or a rarer word"
         ) from error
+
+
+async def _tell_refused_pattern(store: Store, statement: Statement, q: str) -> None:
+    """Raises Invalid for the first regular expression of the caller that the engine does not take."""
+    for at, pattern in refused.patterns_in(statement.params):
+        try:
+            await store.query(refused.PROBE, {"pattern": pattern})
+        except StoreError as error:
+            if error.code == refused.CODE:
+                raise refused.refusal(q, at, str(error)) from error
+            raise
 
 
 def _least(rows: int, bound: int) -> int:

@@ -6,7 +6,7 @@ import pytest
 from collector.errors import Invalid
 from collector.ingest.moments import MAX_US, parse_moment, show_moment
 from collector.search import query, summary
-from collector.search.filters import words_of
+from collector.search.language.parsing import words_of
 from collector.search.query import AHEAD_US, DAY_US, Search, Span, parse
 
 NOW = 1_795_000_000_000_000
@@ -95,7 +95,8 @@ def test_a_moment_is_shown_with_microseconds_and_z() -> None:
         ("severity", "loud", "severity: is not a severity, got 'loud'; one of debug, info, warning, error, critical"),
         ("service", ",", "service: expected 1 to 100 values"),
         ("q", "--!", "q: expected 1 to 32 words"),
-        ("q", "a" * 1001, "q: expected 1 to 32 words in at most 1000 characters"),
+        ("q", " ".join(f"w{n}" for n in range(33)), "q: more than 32 different words at column"),
+        ("q", "a" * 1001, "q: is longer than 1000 characters"),
         ("event_id", "", "event_id: is empty"),
         ("cursor", "$$", "cursor: is not a cursor, got '$$'; use next_cursor of the page before"),
         ("cursor", "", "cursor: is not a cursor"),
@@ -204,15 +205,23 @@ def test_words_are_cut_as_the_engine_cuts_them(text: str, words: tuple[str, ...]
 
 
 def test_how_a_word_is_looked_for_is_decided_by_what_was_sent_not_by_its_lower_case() -> None:
-    params = query.where_of(search(q="Kelvin \u212aelvin ÄNDERN ΟΔΟΣ"))[1]
-    assert (params["word0"], params["wide_words"], params["greek_words"]) == ("kelvin", ["kelvin", "ändern"], ["οδοσ"])
+    where, params = query.where_of(search(q="Kelvin \u212aelvin ÄNDERN ΟΔΟΣ"))
+    looked_for = [
+        ("lower(message)", "kelvin"),
+        ("lowerUTF8(message)", "kelvin"),
+        ("lowerUTF8(message)", "ändern"),
+        ("replaceAll(lowerUTF8(message), 'ς', 'σ')", "οδοσ"),
+    ]
+    for name, (text, word) in zip(("word", "word_2", "word_3", "word_4"), looked_for, strict=True):
+        assert f"hasAllTokens({text}, [{{{name}:String}}])" in where
+        assert params[name] == word
 
 
 def test_no_text_of_a_caller_becomes_sql() -> None:
     evil = "x' OR 1=1 --"
     found = search(
         service=evil, source=evil, event_id=evil, user_id=evil, endpoint=evil, method=evil, tags=evil, host=evil,
-        q="evil words", start_time="-1h", **{f"attr.{evil}": evil},
+        q="evil words /evil+/ evil:evil*", start_time="-1h", **{f"attr.{evil}": evil},
     )  # fmt: skip
     for statement in (query.span_of(found, 220), query.page_of(found, COLUMNS, Span(0, NOW, 5)), query.count_of(found)):
         assert "OR 1=1" not in statement.sql
@@ -260,6 +269,19 @@ def test_a_cursor_keeps_the_window_of_its_first_page() -> None:
     first = search(start_time="-15m")
     later = search(start_time="-15m", cursor=query.cursor_after(first, NOW - 5, "id"), now_us=NOW + HOUR)
     assert (later.start_us, later.end_us) == (first.start_us, first.end_us)
+
+
+def test_now_in_a_query_is_that_of_the_first_page() -> None:
+    q = "timestamp:>now-1h"
+    first = search(q=q)
+    later = search(q=q, cursor=query.cursor_after(first, NOW - 5, "id"), now_us=NOW + HOUR)
+    assert query.where_of(later)[1]["q_bound"] == query.where_of(first)[1]["q_bound"] == NOW - HOUR
+
+
+def test_a_cursor_of_before_it_carried_the_clock_still_serves() -> None:
+    first = search(q="x")
+    raw = msgspec.msgpack.encode((1, first.start_us, first.end_us, NOW - 5, "id", first.check))
+    assert search(q="x", cursor=base64.urlsafe_b64encode(raw).decode()).after == (NOW - 5, "id")
 
 
 def test_ascending_pages_go_the_other_way() -> None:

@@ -1,0 +1,1 @@
+"""The query language of ``q``: Lucene syntax → a tree → conditions with bound values."""
