@@ -30,6 +30,8 @@ and for an inode that is not known, against every known file of the source with 
 5. Below that: the known one has just gone and this is another path: the same (`Same`); at the same path, or gone for longer
    than `SETTLE_S` before this one came: a new instance, with the next tag (`New`); both are there: wait `SETTLE_S`, then a
    new instance (`Wait`, `New`). A compressed file that is equal as a whole is the same, unless another one has that content.
+   Where less was read of the known one than is there, its file is asked: what begins with all of the new one has it, and one
+   that has the first `BODY_AT` bytes in common is as in rule 4.
 
 6. Of sources with ``identity: instance`` each inode, by its number and generation, is a file of its own (`instance_tag`), also
    beside its copy, and so are its events from `BODY_AT` on: for logs without times that are replaced by equal bytes.
@@ -57,8 +59,9 @@ INSTANCE = 1 << 48
 SETTLE_S = 10.0
 """How long two files that look alike in less than `BODY_AT` bytes are watched before they count as two."""
 
-Holds = Callable[[int, int], bool]
+Begins = Callable[["FileState", int], bool | None]
 Mark = Callable[[int], tuple[int, int]]
+Holds = Callable[[int, int], bool]
 """Whether the mark ``(position, crc)`` holds in the file under question."""
 
 
@@ -364,7 +367,7 @@ def judge(
     standing: Callable[[FileState], Standing],
     *,
     settled: bool,
-    begins: Callable[[FileState], bool | None] = lambda state: None,
+    begins: Begins = lambda state, position: None,
 ) -> Same | Fork | Wait | New:
     """Which known content, if any, a new inode holds (rules 4 and 5).
 
@@ -373,7 +376,8 @@ def judge(
         known: states of the same source.
         standing: what became of a state's own inode.
         settled: the new file was first seen `SETTLE_S` ago or longer.
-        begins: whether the file that holds a known content begins with all of the new one; None: nobody can tell.
+        begins: whether the file that holds a known content has the bytes before a position in common with the new one; None:
+            nobody can tell.
     """
     wait = False
     forks: list[Fork] = []
@@ -385,7 +389,7 @@ def judge(
             continue
         if common >= BODY_AT:
             if state.body_id == new.body_id:
-                if new.damaged or new.size in positions(state) or new.size > state.offset or (same := begins(state)):
+                if new.damaged or new.size in positions(state) or new.size > state.offset or (same := begins(state, new.size)):
                     return Same(state)
                 mark = last_mark(state, new.size, new.holds, low=BODY_AT)
                 forks += [Fork(state, mark)] if mark is not None and same is None else []
@@ -399,11 +403,29 @@ def judge(
         if there is Standing.JUST_GONE:
             return Same(state)
         if there in (Standing.ALIVE, Standing.PACKED):
-            unread = state.offset == 0 and min(new.size, state.size) >= BODY_AT  # read, it will prove a copy or not
-            wait = wait or unread or not settled or (copied and new.size > state.offset < state.size)
+            found = _beside(new, state, begins, copied=copied) if settled else Wait()
+            if isinstance(found, Same):
+                return found
+            forks += [found] if isinstance(found, Fork) else []
+            wait = wait or isinstance(found, Wait)
     if forks:
         return max(forks, key=lambda fork: fork.at.position)
     return Wait() if wait else New()
+
+
+def _beside(new: Candidate, state: FileState, begins: Begins, *, copied: bool) -> Same | Fork | Wait | New:
+    """What a settled file is that agrees with one which is still there in all that was read of that, less than `BODY_AT`. There
+    may be more of it: unread because the spool is full, half a line, a hole that nothing follows."""
+    common = min(new.size, state.size)
+    if common < BODY_AT and not (copied and new.size > state.offset < state.size):
+        return New()
+    alike = begins(state, min(new.size, BODY_AT))
+    inside = alike and begins(state, new.size)
+    if alike is None or inside is None:
+        return Wait()
+    if inside:
+        return Same(state)
+    return Fork(state, Rewind(state.offset, line_start=True)) if alike and common >= BODY_AT else New()
 
 
 def agrees(state: FileState, common: int, holds: Holds) -> bool:

@@ -77,7 +77,7 @@ class Newcomers:
             known,
             lambda state: self._standing(state, tail),
             settled=settled,
-            begins=lambda state: self._begins_with(state, tail, size),
+            begins=lambda state, position: self._begins_with(state, tail, position),
         )
         if isinstance(verdict, identity.Same):
             self._same(tail, verdict.known)
@@ -199,7 +199,7 @@ class Newcomers:
             size=tail.size,
             offset=offset,
         )
-        if not copy.recent or copy.recent[-1][0] != offset:
+        if offset and (not copy.recent or copy.recent[-1][0] != offset):
             copy.recent.append(tail.mark(offset))
         self._states[copy.origin] = copy
         self._contents.hold(tail, copy)
@@ -208,13 +208,13 @@ class Newcomers:
         """Whether it is a copy that ends early or goes its own way, nobody can tell: what is behind the last mark is read, with
         the IDs it would have in any case. False: that is all of it."""
         offset = fork.at.position if fork.at.line_start else tail.line_start(fork.at.position)
-        if offset >= BODY_AT:
+        if fork.at.line_start or offset >= BODY_AT:
             self._go_on_from(tail, fork.known, offset)
-        return offset >= BODY_AT
+        return tail.state is not None
 
     def _begins_with(self, known: FileState, tail: Tail, size: int) -> bool | None:
-        """Whether the file that holds a known content begins with all of a shorter one. None: there is none, or it cannot be
-        asked."""
+        """Whether the file that holds a known content has the bytes before a position in common with this one. None: there is
+        none, or it cannot be asked."""
         owner = self._contents.owners.get(known.origin)
         if owner is None:
             return None

@@ -106,6 +106,8 @@ class Tail:
         self.size = stat.st_size
         self.disk_size = stat.st_size
         self.mtime_ns = stat.st_mtime_ns
+        self.compared_ns = 0
+        """`mtime_ns` when what is before the offset was last compared with what was read."""
         self.read_s = float("-inf")
         """When a block was last taken."""
         self.grew_s = now_s

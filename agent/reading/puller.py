@@ -78,7 +78,10 @@ class Puller:
             if tail.state is not state:
                 return Pulled.CHANGED
         if size == state.offset:
-            return Pulled.DONE
+            if tail.mtime_ns != tail.compared_ns and not tail.packed:  # perhaps written over, to the same length
+                tail.compared_ns = tail.mtime_ns
+                self._catalog.check(tail)
+            return Pulled.DONE if tail.state is state else Pulled.CHANGED
         waits = tail.ends_blank or longline.is_waiting(tail, state, size)
         urgent = final or self._stopping() or (size - state.offset >= BLOCK_BYTES and not waits)
         if not urgent and now_s < tail.read_s + self._flush_interval_s:
@@ -131,6 +134,7 @@ class Puller:
                 self._catalog.check(tail)
                 # where the state is the same it changed back between the two looks
                 return Pulled.TAKEN if tail.state is state else Pulled.CHANGED
+            tail.compared_ns = tail.mtime_ns
             state.size = max(size, window.at + window.end)
             stop = self._first_gap(tail, begin, window)
         if stop == window.start:

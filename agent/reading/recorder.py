@@ -15,6 +15,7 @@ Owned by the reader thread.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
@@ -156,8 +157,8 @@ class Recorder:
         if begin > offset:
             identity.leap(change, begin)
         identity.advance(change, window, window_at, to, tail.mark)
-        if not window_at and begin < BODY_AT <= to:  # known from now on, also if nothing is ever appended
-            change.body_id = identity.file_id(self._scope, tail.source, bytes(window[:BODY_AT]), identity.body_tag(state.tag))
+        if begin < BODY_AT <= to or not (to < BODY_AT or state.body_id):  # known from now on, also if nothing is ever appended
+            change.body_id = self._body_id(tail, state, window, window_at)
         reproducible = (
             not partial
             and identity.can_be_made_again(state.tag if begin < BODY_AT else identity.body_tag(state.tag))
@@ -165,7 +166,7 @@ class Recorder:
         )
         replay = begin < state.replay_until or bool(state.halves)
         flags = wire.REPLAY * replay | wire.REPRODUCIBLE * reproducible | wire.PARTIAL * partial
-        header = self._header(tail, state, (offset, to), begin, len(window) - start, events, flags)
+        header = self._header(tail, change, (offset, to), begin, len(window) - start, events, flags)
         if shaped is not None:
             header = shaped.header(header)
         payload = window[start:] if shaped is None else shaped.payload
@@ -192,6 +193,13 @@ class Recorder:
         self._untold_bytes += to - begin
         if self._untold_bytes >= TOLD_BYTES or time.monotonic() - self._told_s >= TOLD_AFTER_S:
             self.tell()
+
+    def _body_id(self, tail: Tail, state: FileState, window: memoryview, window_at: int) -> str:
+        """Of a file that was shorter when it began; the window may begin behind a hole that reaches over `BODY_AT`."""
+        body = tail.front(BODY_AT) if window_at else bytes(window[:BODY_AT])
+        if len(body) < BODY_AT:
+            raise OSError(errno.EAGAIN, "it was cut back while it was read")
+        return identity.file_id(self._scope, tail.source, body, identity.body_tag(state.tag))
 
     def part(
         self, tail: Tail, state: FileState, window: memoryview, window_at: int, events: int, *, shaped: Shaped | None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from agent.config import Source
 from agent.files.identity import BODY_AT
 from tests.support.agent import App
 from tests.support.lives import Lives, clock_of_the_agent, death, small_blocks
@@ -94,6 +97,90 @@ def test_what_parts_from_a_longer_file_between_two_of_its_marks_loses_nothing(li
         lives.turn(12.0)
         lives.turns()
     assert names(lives, app.lines + part.lines) == [1] * 180
+
+
+def test_a_file_that_was_written_over_with_as_many_bytes_is_read_again(lives: Lives, logs: Path) -> None:
+    app, again = App(logs / "app.log"), App(logs / "app.log", "two")
+    app.write(3)
+    lives.turns()
+    app.path.write_text("")
+    again.write(3)
+    os.utime(app.path, (1, 1))
+    for _ in range(2):
+        lives.turn(6.0)
+        lives.turns()
+    assert app.path.stat().st_size == 3 * 61
+    assert names(lives, app.lines + again.lines) == [1] * 6
+
+
+@pytest.mark.parametrize("kind", ["plain", "packed"])
+def test_what_a_hole_carries_over_the_first_4096_bytes_has_a_name_of_its_own(lives: Lives, logs: Path, kind: str) -> None:
+    """The file was shorter when it began, and no record of it ends where its second name begins."""
+    app = App(logs / "app.log")
+    app.write(3)
+    lives.turns()
+    app.append("\0" * (BODY_AT + 900))
+    app.write(3)
+    if kind == "packed":
+        lives.stop()
+        (logs / "app.log.1.gz").write_bytes(gzip.compress(app.path.read_bytes()))
+        app.path.unlink()
+        lives.start()
+    for seconds in (0.1, 6.0, 6.0, 6.0):
+        lives.turn(seconds)
+        lives.turns()
+    assert names(lives, app.lines) == [1] * 6
+    ids = {name for line in app.lines for name in lives.store.lines[line.encode()]}
+    assert {len(name) for name in ids} == {len("0123456789abcdef-0123456789ab-01234567")}
+
+
+def test_a_copy_of_a_file_of_which_only_the_first_lines_can_be_read_is_a_copy(lives: Lives, logs: Path) -> None:
+    """What is behind them is size that was given in advance: with 4 KiB or more it is not too short to tell."""
+    app = App(logs / "app.log")
+    app.write(3)
+    lives.turns()
+    app.append("\0" * BODY_AT)
+    (logs / "copy.log").write_bytes(app.path.read_bytes())
+    copy = App(logs / "copy.log", "copy")
+    for _ in range(3):
+        lives.turn(12.0)
+        lives.turns()
+    assert names(lives, app.lines) == [1] * 3
+    copy.write(2)
+    app.write(2)
+    for _ in range(3):
+        lives.turn(12.0)
+        lives.turns()
+    assert names(lives, app.lines + copy.lines) == [1] * 7
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["its original", "another file"])
+def test_a_short_compressed_file_does_not_wait_for_half_a_line_of_a_file_that_begins_like_it(
+    lives: Lives, logs: Path, other: bool
+) -> None:
+    """It is a copy of what is there, half a line and all, or a file of its own: that can be told."""
+    app, more = App(logs / "app.log"), App(logs / "more.log", "more")
+    app.write(3)
+    lives.turns()
+    whole = app.path.read_bytes()
+    app.append("half")
+    more.path.write_bytes(whole if other else app.path.read_bytes())
+    if other:
+        more.write(2)
+    (logs / "app.log.1.gz").write_bytes(gzip.compress(more.path.read_bytes()))
+    more.path.unlink()
+    lives._config = msgspec.structs.replace(lives._config, sources=(Source("app", (f"{logs}/*.log*",)),))
+    lives.end()
+    lives.start()
+    for _ in range(4):
+        lives.turn(12.0)
+        lives.turns()
+    assert names(lives, app.lines) == [1 + other] * 3, "a short one that goes another way is a new one"
+    assert names(lives, more.lines) == [1] * len(more.lines)
+    app.append(" a line\n")
+    lives.turn(12.0)
+    lives.turns()
+    assert names(lives, ["half a line", "half"]) == [1, 0]
 
 
 @pytest.mark.parametrize("front", [0, 600], ids=["a first line", "a hole"])

@@ -94,7 +94,7 @@ def judged(
     settled: bool = False,
     begins: bool | None = None,
 ) -> Same | Fork | Wait | New:
-    return identity.judge(new, states, lambda _: standing, settled=settled, begins=lambda _: begins)
+    return identity.judge(new, states, lambda _: standing, settled=settled, begins=lambda *_: begins)
 
 
 # Names ----------------------------------------------------------------------------------------------------------------
