@@ -36,6 +36,8 @@ FILTERS: tuple[Values, ...] = (
     {"status_code": "0,404"},
     {"start_time": "-36h", "end_time": "-2h"},
     {"service": "nowhere"},
+    {"q": "(service:größe OR severity:error) NOT tags:a"},
+    {"q": "attr.took:>1 OR attr.region:eu", "event_type": "log"},
 )
 
 
@@ -69,7 +71,7 @@ def rows(tenant_id: str, count: int, seed: int) -> list[dict[str, Any]]:
                 "version": 1_000_000 - n,
                 "is_deleted": 0,
                 "user_id": some.choice(("", "u-1", "u-2")),
-                "tags": some.sample(["a", "b", "ü"], some.randrange(4)),
+                "tags": some.sample(["a", "b", "ü"], some.randrange(4)) + ["a"] * (n % 7 == 0),
                 "zero_metrics": [name for name, value in said.items() if value == 0],
                 **said,
             }
