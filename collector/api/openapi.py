@@ -15,7 +15,8 @@ from aiohttp import web
 from agent.release import version
 from collector import errors
 from collector.api import paths
-from collector.api.paths import ADMIN, ANYONE, JSON, KEY, Operation, Parameter
+from collector.api.parameters import Parameter
+from collector.api.paths import ADMIN, ANYONE, JSON, KEY, Operation
 from collector.tenants import caller
 
 _REF = "#/components/schemas/{name}"

@@ -9,7 +9,8 @@ import pytest
 
 from collector import app
 from collector.api import openapi, paths
-from collector.api.paths import JSON, RESERVED_IDS
+from collector.api.parameters import RESERVED_IDS
+from collector.api.paths import JSON
 from collector.config import Config
 from collector.figures import facets, histogram, names
 from collector.ingest import events
