@@ -1,6 +1,7 @@
 """The command line of the collector: ``pulsestream-collector``, or ``python -m collector``.
 
-Exit codes: 0 done, 1 it did not work (the message says why and what mends it), 2 wrong usage or configuration.
+Exit codes: 0 done, 1 it did not work (the message says why and what mends it), 2 wrong usage or configuration; those of
+``search`` are grep's.
 Results go to stdout, everything else to stderr.
 """
 
@@ -18,6 +19,7 @@ from collector import log
 from collector.config import Config
 from collector.errors import CollectorError, ConfigError, Invalid
 from collector.tenants import sql_user_command, tenant_command
+from collector.terminal import search_command
 
 OK, FAILED, USAGE = 0, 1, 2
 
@@ -30,9 +32,10 @@ examples:
   pulsestream-collector tenant key add blue-shop --name agents --scope ingest
   pulsestream-collector tenant list --json
   pulsestream-collector sql-user create blue-shop | clickhouse-client   a user of ClickHouse who reads one tenant's events
+  pulsestream-collector search timeout --since 1h --follow              over HTTP, at any collector
   pulsestream-collector schema print --config config/collector.yaml     the tables, for a look or for a DBA
 
-exit codes: 0 done; 1 it did not work, the message says why; 2 wrong usage or configuration
+exit codes: 0 done; 1 it did not work, the message says why; 2 wrong usage or configuration (search: those of grep)
 """
 
 
@@ -87,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
 
     tenant_command.add_to(commands, command_of)
     sql_user_command.add_to(commands, command_of)
+    search_command.add_to(commands)
 
     schema = commands.add_parser("schema", help="the tables").add_subparsers(required=True, metavar="ACTION")
     command_of(schema, "print", "print the statements that make the tables", _print_schema)
