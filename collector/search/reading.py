@@ -66,7 +66,7 @@ async def bounded(store: Store, config: StoreConfig, statement: Statement, *, q:
         return await store.query(statement.sql, statement.params, timeout_s=limit_s, settings=bound)
     except StoreError as error:
         if error.code == refused.CODE:
-            await _tell_refused_pattern(store, statement, q)
+            await tell_refused_pattern(store, statement, q)
         if error.code not in GIVEN_UP_CODES:
             raise
         bounds = {
@@ -80,7 +80,7 @@ async def bounded(store: Store, config: StoreConfig, statement: Statement, *, q:
         ) from error
 
 
-async def _tell_refused_pattern(store: Store, statement: Statement, q: str) -> None:
+async def tell_refused_pattern(store: Store, statement: Statement, q: str) -> None:
     """Raises Invalid for the first regular expression of the caller that the engine does not take."""
     for at, pattern in refused.patterns_in(statement.params):
         try:

@@ -21,11 +21,11 @@ import msgspec
 from aiohttp import hdrs, web
 
 from collector.errors import Body, CollectorError, Envelope, Invalid, Stopped, StoreError, answer_of
-from collector.parts import CONFIG, METRICS, REQUEST_ID, TAIL_SEATS, TAILS
+from collector.parts import CONFIG, METRICS, REQUEST_ID, STORE, TAIL_SEATS, TAILS
 from collector.search import filters, query
 from collector.search.parameters import Parameters
-from collector.search.query import Search
-from collector.search.reading import reader_of
+from collector.search.query import Search, Statement
+from collector.search.reading import reader_of, tell_refused_pattern
 from collector.streams.commits import Position, cursor_of, position_of
 from collector.streams.sending import cut_off, send, still_reader, streaming
 from collector.streams.tails import Tail, id_line
@@ -52,6 +52,9 @@ async def get_tail(request: web.Request) -> web.StreamResponse:
         retention_days=tenant.limits.retention_days,
         now_us=time.time_ns() // 1000,
     )
+    # Found by the engine only, and perhaps not before something comes that it is tried on.
+    bound_values = Statement("", query.where_of(search)[1])
+    await tell_refused_pattern(request.app[STORE], bound_values, request.query.get("q", ""))
     caller.leave_place(request)
     streams, tails = request.app[CONFIG].streams, request.app[TAILS]
     with request.app[TAIL_SEATS].taking(tenant.tenant_id), streaming(request):

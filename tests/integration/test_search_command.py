@@ -132,6 +132,15 @@ def test_the_exit_code_is_that_of_grep(collector: Collector, key: str, tmp_path:
         assert said in done.stderr, arguments
 
 
+def test_a_fault_of_the_query_is_shown_where_it_is(collector: Collector, key: str) -> None:
+    for arguments in ((), ("--follow",), ("--all",)):
+        done = search(collector, key, "hello level:loud", *arguments)
+        what, text, caret = done.stderr.splitlines()
+        assert (done.returncode, done.stdout) == (2, ""), arguments
+        assert "'loud' is no severity at column 13" in what
+        assert text[caret.index("^") :] == "loud"
+
+
 def test_a_key_comes_from_a_file(collector: Collector, key: str, tmp_path: Path) -> None:
     (tmp_path / "key").write_text(f"{key}\n")
     assert search(collector, "wrong", "hello", "--key-file", str(tmp_path / "key")).returncode == 0

@@ -85,10 +85,10 @@ def test_what_is_committed_from_now_on_is_told_as_a_search_shows_it(one: Collect
 def test_filters_choose_and_other_tenants_are_not_there(one: Collector, key: str) -> None:
     other = one.new_tenant(f"stranger {next(_names)}")
     errors = TailReader(one.port, key, severity="error").reading()
-    words = TailReader(one.port, key, q="needle").reading()
+    words = TailReader(one.port, key, q="level:>=info needle -/ha+y/").reading()
     theirs = TailReader(one.port, other).reading()
     store(one, other, "theirs", severity="error", message="a needle")
-    store(one, key, "plain")
+    store(one, key, "plain", message="haay needle")
     store(one, key, "bad", severity="error")
     store(one, key, "found", message="a Needle in it")
     assert words.wait_for(1) == ["found"]
@@ -276,7 +276,14 @@ def test_the_engine_may_die_and_come_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "field"), [("cursor=x", "cursor"), ("start_time=-1h", "start_time"), ("severity=x", "severity"), ("q=", "q")]
+    ("query", "field"),
+    [
+        ("q=%2F(%3F%3Cx%2F", "q"),
+        ("cursor=x", "cursor"),
+        ("start_time=-1h", "start_time"),
+        ("severity=x", "severity"),
+        ("q=", "q"),
+    ],
 )
 def test_what_makes_no_sense_is_named(one: Collector, key: str, query: str, field: str) -> None:
     answer = one.request("GET", f"{TAIL}?{query}", key=key)
