@@ -93,7 +93,10 @@ def parser() -> argparse.ArgumentParser:
     search_command.add_to(commands)
 
     schema = commands.add_parser("schema", help="the tables").add_subparsers(required=True, metavar="ACTION")
-    command_of(schema, "print", "print the statements that make the tables", _print_schema)
+    show = command_of(schema, "print", "print the statements that make the tables", _print_schema)
+    show.add_argument(
+        "--cluster", default="", metavar="NAME", help="for all servers of a cluster: replicated and sharded tables"
+    )
     command_of(schema, "apply", "make or update the tables (serve does it too)", _apply_schema)
     return top
 
@@ -139,9 +142,12 @@ def _demo(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _print_schema(arguments: argparse.Namespace, config: Config) -> int:
-    from collector.store import schema
+    from collector.store import cluster, schema
 
-    print("\n\n".join(f"{statement};" for statement in schema.statements(config.store.database)))
+    made = schema.statements(config.store.database)
+    if arguments.cluster:
+        made = cluster.clustered(made, config.store.database, arguments.cluster, schema.VERSION)
+    print("\n\n".join(f"{statement};" for statement in made))
     return OK
 
 

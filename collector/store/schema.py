@@ -12,7 +12,7 @@
 with the highest ``version`` (that is, the first written). Reads use FINAL. Weekly partitions per class of retention
 expire whole. The word index is built for closed weeks only: in every merge it would cost more than all else together.
 
-Known limits: one engine, no ``ON CLUSTER``, no replicated tables yet.
+`collector.store.cluster` makes the same schema for the servers of a cluster.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from collector.errors import ConfigError
-from collector.store import formats
+from collector.store import cluster, formats
 from collector.store.columns import (
     AGENT_COLUMNS,
     BLOCK_COLUMNS,
@@ -230,7 +230,8 @@ async def check(store: Store) -> None:
             {"database": store.database},
         )
     )
-    for table in DURABLE_TABLES:
+    store.cluster = cluster.name_in(tables.get(cluster.EVENTS, ""))
+    for table in (cluster.LOCAL if store.cluster and name == cluster.EVENTS else name for name in DURABLE_TABLES):
         missing = {k: v for k, v in DURABLE.items() if f"{k} = {v}" not in tables.get(table, "")}
         if missing:
             raise ConfigError(

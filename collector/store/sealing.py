@@ -8,6 +8,8 @@
 - One partition at a time, by a mutation in the background: searches and inserts go on, and answer the same before and after.
   Where several collectors have one store, whoever finds a mutation under way leaves it at that.
 
+On a cluster the shard that is asked stands for all: the index is built on every one.
+
 Known limit: two collectors that look in the same moment build the index of one partition twice.
 """
 
@@ -25,6 +27,7 @@ from uuid import uuid4
 
 from collector.errors import StoreAway, StoreError
 from collector.metrics import Metrics
+from collector.store.cluster import EVENTS, LOCAL
 from collector.store.schema import TITLE_INDEX, WORD_INDEX
 from collector.store.store import Store
 
@@ -85,7 +88,8 @@ class Sealer:
         log.info("building the word index of %d events in partition %s", chosen.bare, chosen.partition_id)
         where = f"IN PARTITION ID '{chosen.partition_id}'"
         build = ", ".join(f"MATERIALIZE INDEX {index} {where}" for index in (WORD_INDEX, TITLE_INDEX))
-        await self._store.command(f"ALTER TABLE {self._store.database}.events {build} SETTINGS mutations_sync = 0")
+        on = f" ON CLUSTER '{self._store.cluster}'" if self._store.cluster else ""
+        await self._store.command(f"ALTER TABLE {self._store.database}.{self._table}{on} {build} SETTINGS mutations_sync = 0")
         return True
 
     async def _is_building(self) -> bool:
@@ -104,12 +108,18 @@ class Sealer:
         if rows < CLOSED_ROWS:
             return Partition(partition_id, week, rows, 0)
         asked = {"partition": partition_id, "nobodys": uuid4().hex}
-        found = await self._store.query(_BARE.format(database=self._store.database), asked, settings={"max_rows_to_read": "0"})
+        found = await self._store.query(
+            _BARE.format(table=f"{self._store.database}.{self._table}"), asked, settings={"max_rows_to_read": "0"}
+        )
         return Partition(partition_id, week, rows, sum(bare for _, _, _, bare, _ in found))
 
     @property
+    def _table(self) -> str:
+        return LOCAL if self._store.cluster else EVENTS
+
+    @property
     def _named(self) -> dict[str, str]:
-        return {"database": self._store.database}
+        return {"database": self._store.database, "table": self._table}
 
     async def _run(self) -> None:
         await asyncio.sleep(random.uniform(*FIRST_LOOK_S))
@@ -126,14 +136,14 @@ class Sealer:
 
 _PARTITIONS = (
     "SELECT partition_id, substring(partition_id, -8) AS week, sum(rows) FROM system.parts "
-    "WHERE active AND database = {database:String} AND table = 'events' GROUP BY partition_id ORDER BY partition_id"
+    "WHERE active AND database = {database:String} AND table = {table:String} GROUP BY partition_id ORDER BY partition_id"
 )
 _UNDER_WAY = (
     "SELECT mutation_id, latest_fail_reason FROM system.mutations WHERE NOT is_done AND database = {database:String} "
-    "AND table = 'events' AND command LIKE concat('%MATERIALIZE INDEX ', {index:String}, '%')"
+    "AND table = {table:String} AND command LIKE concat('%MATERIALIZE INDEX ', {index:String}, '%')"
 )
 _BARE = (
-    "EXPLAIN ESTIMATE SELECT count() FROM {database}.events "
+    "EXPLAIN ESTIMATE SELECT count() FROM {table} "
     "WHERE _partition_id = {{partition:String}} "
     "AND (hasAllTokens(lower(message), [{{nobodys:String}}]) OR hasAllTokens(lower(title), [{{nobodys:String}}]))"
 )

@@ -129,6 +129,8 @@ class Store:
         """For messages; carries no credentials."""
         self.ready = False
         """The schema is applied; set by `collector.store.schema.apply`."""
+        self.cluster = ""
+        """Whose tables these are, replicated and sharded; empty: those of one server. Set by `collector.store.schema.check`."""
 
     @property
     def unclean(self) -> bool:
@@ -244,7 +246,8 @@ class Store:
         if self._known is None:
             self._known = await self._called(self._home.settings())
         ratio = {"min_free_disk_ratio_to_perform_insert": f"{self._config.min_free_disk_ratio:g}"}
-        wanted = {name: value for name, value in {**INSERT_SETTINGS, **ratio}.items() if name in self._known}
+        quorum = {"insert_quorum": "auto"} if self.cluster else {}
+        wanted = {name: value for name, value in {**INSERT_SETTINGS, **ratio, **quorum}.items() if name in self._known}
         plain = next((option for option in NO_ENGINE_DEDUPLICATION if option.keys() <= self._known.keys()), {})
         return {**wanted, **plain}
 

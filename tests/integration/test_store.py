@@ -20,7 +20,7 @@ from collector.config import StoreConfig, WriterConfig
 from collector.errors import ConfigError, StoreAway, StoreError
 from collector.metrics import Metrics
 from collector.search.event import COLUMNS, event_of
-from collector.store import schema
+from collector.store import cluster, schema
 from collector.store.store import Store
 from collector.tenants import sql_users
 from collector.tenants.tenants import Tenant
@@ -213,16 +213,35 @@ def test_inserts_are_synchronous_and_not_deduplicated_by_the_engine(home: Home) 
     asyncio.run(run())
 
 
-def test_statements_for_users_are_statements_to_the_engine(home: Home) -> None:
-    """The embedded engine has no users; that it takes the statements apart says that their grammar is right."""
+def test_statements_for_users_and_clusters_are_statements_to_the_engine(home: Home) -> None:
+    """The embedded engine has neither; that it takes the statements apart says that their grammar is right."""
     made = sql_users.statements("pulsestream", "t", "ps_t", "ab" * 32, sql_users.Bounds(), cluster="main")
+    clustered = cluster.clustered(schema.statements("pulsestream"), "pulsestream", "main", schema.VERSION)
 
     async def run() -> None:
         async with home.store() as store:
-            for statement in (*made, *sql_users.removal("pulsestream", "ps_t", "main")):
+            for statement in (*made, *sql_users.removal("pulsestream", "ps_t", "main"), *clustered):
                 await store.query("SELECT formatQuery({statement:String})", {"statement": statement})
             with pytest.raises(StoreError):
                 await store.query("SELECT formatQuery({statement:String})", {"statement": made[0] + " WITH"})
+
+    asyncio.run(run())
+
+
+def test_all_copies_of_an_event_and_all_events_of_a_file_meet_on_one_shard(home: Home) -> None:
+    ids = [f"{n:016x}-{at:012x}-{at + n:08x}" for n in range(40) for at in range(3)] + [f"order-{n}" for n in range(40)]
+    of_ids = "(SELECT 't' AS tenant_id, arrayJoin({ids:Array(String)}) AS external_id)"
+    sql = f"SELECT external_id, {cluster.SHARD} % 2 FROM {of_ids}"
+
+    async def run() -> None:
+        async with home.store() as store:
+            shard = {name: (name, other) for name, other in await store.query(sql, {"ids": ids})}
+            assert await store.query(sql, {"ids": ids}) == list(shard.values())
+            of_file: dict[str, set[int]] = {}
+            for name, number in shard.values():
+                of_file.setdefault(name[:16] if len(name) > 16 else name, set()).add(number)
+            assert {len(numbers) for numbers in of_file.values()} == {1}
+            assert set.union(*of_file.values()) == {0, 1}
 
     asyncio.run(run())
 
