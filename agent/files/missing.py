@@ -1,12 +1,17 @@
 """Contents that nothing holds any more: the rotated file that has them now, or what of them is lost.
 
 When a known file is missing at its path, its rotated siblings are looked for beside it and known by content, also where no
-source matches them. Where there is none, what was seen and not read is a loss; where that cannot be told just now, each
-walk looks again.
+source matches them. Where there is none, what was seen and not read is a loss; where that cannot be told just now, because a
+file cannot be read or a rotation is moving files on, it is looked for again.
+
+Known limits: a copy below `BODY_AT` bytes that stood beside its original for `SETTLE_S` counts as a file of its own; what was
+unread of the original when that is cut away is told as lost, although the copy is shipped. So is what was unread of a file
+whose folder is gone when the agent starts, and comes back later.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -14,7 +19,7 @@ from collections.abc import Iterator
 from agent.files.contents import Contents, Lost
 from agent.files.expand import NotYet, Unfinished
 from agent.files.identity import FileState
-from agent.files.tail import Tail
+from agent.files.tail import Tail, inode_at
 from agent.files.wanted import Wanted
 
 log = logging.getLogger("agent.files")
@@ -99,9 +104,9 @@ class Search:
         """The rotated file that holds this content, by inode or by its marks. Raises OSError when none is found, and one
         that may be it cannot be read: no space for handles, no right, a disk that fails."""
         trouble: OSError | None = None
-        place = os.fsdecode(state.place) if state.place else state.path
         tails = self._contents.tails
-        for path in self._places(state, place):
+        places = self._places(state)
+        for path in places:
             try:
                 stat = os.stat(path)
             except (FileNotFoundError, NotADirectoryError):
@@ -127,6 +132,8 @@ class Search:
                 if tail.packed:
                     self._looked[inode] = tail
                 tail.close()
+        if trouble is None and self._places(state) != places:
+            raise NotYet(errno.EAGAIN, "files beside it were renamed while it was looked for")
         if trouble is not None:
             raise trouble
         return None
@@ -138,12 +145,14 @@ class Search:
         tail.path = path
         return tail
 
-    def _places(self, state: FileState, place: str) -> list[str]:
-        """Where it was last, where a rotation may have put it since, and where one may have put what was there at first."""
+    def _places(self, state: FileState) -> dict[str, tuple[int, int] | None]:
+        """Where it was last, where a rotation may have put it since, and where one may have put what was there at first: each
+        with the inode that is there, since a rotation that is under way moves them on."""
+        place = os.fsdecode(state.place) if state.place else state.path
         found = [place, *self._contents.siblings(place, state.source)]
         if state.born_path != place:
             found += self._contents.siblings(state.born_path, state.source)
-        return list(dict.fromkeys(found))
+        return {path: inode_at(path) for path in found}
 
     def _found(self, state: FileState, tail: Tail, path: str) -> Tail:
         if tail.inode not in self._contents.tails:

@@ -134,11 +134,14 @@ class Newcomers:
         return tail.state
 
     def _unlike(self, state: FileState, front: bytes) -> bool:
-        """Whether a known file begins differently. Only one that has not been read, so has no marks, is asked itself."""
+        """Whether a known file begins differently. Only one that has not been read, so has no marks, is asked itself, unless it
+        was cut away meanwhile: what its file holds now says nothing of it."""
         owner = self._contents.owners.get(state.origin)
         if state.offset or owner is None:
             return False
         try:
+            if not identity.begins_alike(state, owner.size, owner.holds):
+                return False
             other = owner.front(BODY_AT)
         except OSError:
             return False

@@ -118,6 +118,9 @@ class Turns:
     def _pull(self, tail: Tail, *, final: bool) -> bool:
         """Take one block of a file, if it is due. True when there may be more to take at once."""
         now_s = time.monotonic()
+        if self._catalog.tails.get(tail.inode) is not tail:  # it was let go: asked once more it would count as new
+            self.leave(tail)
+            return False
         if tail.state is None:
             self.due.pop(tail.inode, None)
             self.identify(tail, now_s)
@@ -147,6 +150,15 @@ class Turns:
             self.unreadable(tail, error)
         if tail.state is not None:
             self.due[tail.inode] = tail
+
+    def check(self, tail: Tail) -> None:
+        """Find out whether a file still holds what it is known for."""
+        if tail.state is None or tail.packed:
+            return
+        try:
+            self._catalog.check(tail)
+        except Exception as error:
+            self.unreadable(tail, error)
 
     def unreadable(self, tail: Tail, error: Exception) -> None:
         """The world's fault, or ours: neither holds up other files."""

@@ -9,8 +9,9 @@ Promises:
   was rotated or deleted, not because its folder cannot be looked into just now. So does that of a rotated file that still
   matches a source.
 
-Order: watches -> what is there -> what was cut away is told -> who is new is read at once, so that the next look-alike can be
-told from it -> what lost its file is looked for -> rotated files that are over are let go.
+Order: watches -> what is there, and whether it still is what it was -> what was cut away is told -> who is new is read at
+once, so that the next look-alike can be told from it -> what lost its file is looked for -> rotated files that are over are
+let go.
 
 Owned by the reader thread.
 """
@@ -134,8 +135,11 @@ class Walk:
         """Look at every file that matches, and settle which content is where."""
         began_s, known, self.wanted = time.thread_time(), len(self._catalog.tails), False
         moved = self.watcher.watch(discover.folders(self._globs) | self._real_folders())
-        for tail in self._catalog.update(self._young(list(discover.find(self._globs)), now_s), now_s):
-            self._turns.due[tail.inode] = tail
+        changed = list(self._catalog.update(self._young(list(discover.find(self._globs)), now_s), now_s))
+        self._turns.due.update((tail.inode, tail) for tail in changed)
+        if any(tail.state is None and tail.first_seen_s == now_s for tail in changed):
+            for tail in changed:  # what is under a name now may be what a newcomer was copied from
+                self._turns.check(tail)
         if cut := self._catalog.cut():
             self._lose(cut)
         if moved:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,13 @@ from agent import wire
 from agent.errors import StorageFailed
 from agent.reading import walk
 from agent.spool.segment import scan
-from tests.support.agent import App
+from tests.support.agent import AgentProcess, App, arrived, exactly_once
+from tests.support.archives import packed
 from tests.support.damage import losses_in
 from tests.support.disk import FakeDisk
+from tests.support.lives import Lives, clock_of_the_agent
 from tests.support.reading import Reading
+from tests.support.sink import SinkProcess
 from tests.support.spooled import segments
 from tests.support.wait import until
 
@@ -132,3 +137,190 @@ def test_a_loss_on_a_full_disk_is_told_when_there_is_room(
         assert reading.error is None
         assert reading.counts("lost_bytes") == 14
     assert len(losses_in(folder)) == 1
+
+
+# A copy that was made before the original was cut away ----------------------------------------------------------------
+
+COPIES = {
+    "matched, looked at before the truncation": ("app.log*", "app.log.1", "", "looks"),
+    "matched": ("app.log*", "app.log-20261125", "", "up"),
+    "matched, while the agent is down": ("app*", "app-20261125.log", "", "down"),
+    "not matched": ("app.log", "app.log.1", "", "up"),
+    "not matched, while the agent is down": ("app.log", "app-20261125.log", "", "down"),
+    "compressed": ("app.log*", "app.log.1", "gz", "up"),
+    "compressed, not matched, while the agent is down": ("app.log", "app.log.1", "gz", "down"),
+}
+
+
+@pytest.mark.parametrize(("include", "copy", "form", "agent_is"), COPIES.values(), ids=COPIES)
+def test_what_a_copy_still_holds_is_not_lost(
+    agent: AgentProcess, sink: SinkProcess, logs: Path, include: str, copy: str, form: str, agent_is: str
+) -> None:
+    """Half a line was seen and not read when the file was cut away; it goes out, from the copy, when the agent ends."""
+    agent.configure(sources=[{"name": "app", "include": [f"{logs}/{include}"]}], shutdown_partial=False)
+    app = App(logs / "app.log")
+    app.write(100)
+    agent.start()
+    arrived(sink, app.lines, told=agent)
+    app.append("never finished")
+    until(lambda: agent.status()["unread_bytes"] == 14, "the unread bytes are known")
+    if agent_is == "down":
+        assert agent.stop() == 0
+    (logs / copy).write_bytes(app.path.read_bytes())
+    if agent_is == "looks":
+        until(lambda: len(agent.status()["files"]) == 2, "the copy is seen")
+    os.truncate(app.path, 0)
+    if form:
+        packed(logs / copy, form)
+    app.write(30)
+    agent.configure(shutdown_partial=True)
+    if agent_is == "down":
+        agent.start()
+    arrived(sink, app.lines, told=agent)
+    if agent_is != "down":
+        agent.kill()
+        agent.start()
+    until(lambda: agent.status()["unread_bytes"] == 14, "the rest is found in the copy", told=agent.log)
+    assert agent.stop() == 0
+    exactly_once(sink.seen(), [*app.lines, "never finished"])
+    assert sink.seen().losses == []
+
+
+def test_what_was_written_behind_the_copy_is_lost_to_the_byte(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+    app = App(logs / "app.log")
+    app.write(100)
+    agent.start()
+    arrived(sink, app.lines, told=agent)
+    size = app.path.stat().st_size
+    (logs / "app.log.1").write_bytes(app.path.read_bytes())
+    app.append("never finished")
+    until(lambda: agent.status()["unread_bytes"] == 14, "the unread bytes are known")
+    os.truncate(app.path, 0)
+    app.write(3)
+    arrived(sink, app.lines, told=agent)
+    (loss,) = until(lambda: sink.seen().losses, "the loss is told", told=agent.log)
+    assert (loss["reason"], loss["offset"], loss["lost_bytes"], loss["at_least"]) == ("cut_before_read", size, 14, False)
+
+
+STEPS = 5
+"""Between which the agent may look or not: lines that it has no room for, copy, more lines, truncation, other lines."""
+
+
+@pytest.mark.parametrize("looks", [set(chosen) for n in range(STEPS + 1) for chosen in itertools.combinations(range(STEPS), n)])
+@pytest.mark.parametrize(("include", "copy"), [("app.log", "app.log.1"), ("app*", "app-20261125.log")])
+@pytest.mark.parametrize("lines", [5, 100], ids=["below 4096 bytes", "beyond"])
+def test_no_byte_is_both_lost_and_shipped_wherever_the_agent_looks(
+    tmp_path: Path, logs: Path, looks: set[int], include: str, copy: str, lines: int
+) -> None:
+    app = App(logs / "app.log")
+    lives = Lives(tmp_path / "spool", (f"{logs}/{include}",), segment_bytes=3000, max_open_files=50)
+    steps: Iterable[Callable[[], object]] = (
+        lambda: app.write(50),
+        lambda: (logs / copy).write_bytes(app.path.read_bytes()),
+        lambda: app.write(2),
+        lambda: os.truncate(app.path, 0),
+        lambda: app.write(20),
+    )
+    with clock_of_the_agent(lives.clock):
+        app.write(lines)
+        lives.start()
+        lives.turns()
+        lives.spool._max_bytes = 0
+        for number, step in enumerate(steps):
+            step()
+            if number in looks:
+                lives.notices.paths |= set(map(str, logs.iterdir()))
+                lives.turn()
+                lives.turn()
+        lives.spool._max_bytes = 1 << 30
+        for seconds in (6.0, 6.0, 6.0):
+            lives.turn(seconds)
+            lives.turns()
+        lives.ship()
+        lives.end()
+    missing = [line for line in app.lines if line.encode() not in lives.store.lines]
+    assert set(missing) <= set(app.lines[lines + 50 : lines + 52]), "what is in the copy is shipped"
+    assert lives.store.lost_bytes in (0, sum(len(line) + 1 for line in missing))
+
+
+def test_a_copy_that_is_seen_before_its_original_was_looked_at_again_is_known_for_one(tmp_path: Path, logs: Path) -> None:
+    """Cut away and written anew between two looks, and copied again: what the copy holds is not lost with the original."""
+    app = App(logs / "app.log")
+    lives = Lives(tmp_path / "spool", (f"{logs}/app.log*",), segment_bytes=3000, max_open_files=50)
+    with clock_of_the_agent(lives.clock):
+        app.write(100)
+        lives.start()
+        lives.turns()
+        app.copytruncate(logs / "app.log-1")
+        app.write(30)
+        (logs / "app.log-2").write_bytes(app.path.read_bytes())
+        lives.spool._max_bytes = 0
+        lives.turn(6.0)
+        lives.turn()
+        os.truncate(app.path, 0)
+        lives.spool._max_bytes = 1 << 30
+        for seconds in (6.0, 6.0, 6.0):
+            lives.turn(seconds)
+            lives.turns()
+        lives.ship()
+        lives.end()
+    assert {line: len(lives.store.lines[line.encode()]) for line in app.lines} == dict.fromkeys(app.lines, 1)
+    assert lives.store.losses == {}
+
+
+def test_a_copy_of_what_was_never_read_is_known_for_one_when_the_original_is_written_anew(tmp_path: Path, logs: Path) -> None:
+    app = App(logs / "app.log")
+    lives = Lives(tmp_path / "spool", (f"{logs}/app*",), segment_bytes=3000, max_open_files=50)
+    with clock_of_the_agent(lives.clock):
+        lives.start()
+        lives.spool._max_bytes = 0
+        app.write(50)
+        lives.turn(6.0)
+        (logs / "app-1.log").write_bytes(app.path.read_bytes())
+        lives.turn(6.0)
+        os.truncate(app.path, 0)
+        app.write(50)
+        lives.notices.paths.add(str(logs / "app-1.log"))
+        lives.turn(0.1)
+        lives.turn(0.1)
+        lives.spool._max_bytes = 1 << 30
+        for seconds in (6.0, 6.0, 6.0):
+            lives.turn(seconds)
+            lives.turns()
+        lives.ship()
+        lives.end()
+    assert {line: len(lives.store.lines[line.encode()]) for line in app.lines} == dict.fromkeys(app.lines, 1)
+    assert lives.store.losses == {}
+
+
+def test_a_rotation_that_moves_on_while_a_content_is_looked_for_does_not_hide_it(
+    tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = App(logs / "app.log")
+    lives = Lives(tmp_path / "spool", (f"{logs}/app.log",), segment_bytes=3000, max_open_files=50)
+    with clock_of_the_agent(lives.clock):
+        app.write(100)
+        lives.start()
+        lives.turns()
+        app.append("never finished")
+        lives.notices.paths.add(str(app.path))
+        lives.turns()
+        app.copytruncate(logs / "app.log.1")
+        assert lives.reader is not None
+        contents = lives.reader.catalog._contents
+        siblings = contents.siblings
+
+        def moved_on(path: str, source: str) -> list[str]:
+            found = siblings(path, source)
+            if (logs / "app.log.1").exists():
+                (logs / "app.log.1").rename(logs / "app.log.2")
+            return found
+
+        monkeypatch.setattr(contents, "siblings", moved_on)
+        for seconds in (6.0, 6.0, 70.0):
+            lives.turn(seconds)
+            lives.turns()
+        lives.ship()
+        lives.end()
+    assert lives.store.losses == {}
+    assert b"never finished" in lives.store.lines
