@@ -12,6 +12,7 @@ from agent.verifying.naming import events
 from tests.support.agent import SCOPE, AgentProcess, App, arrived, exactly_once
 from tests.support.archives import FORMATS, losses, once, packed, quiet, write_much
 from tests.support.disk import FakeDisk
+from tests.support.lives import Lives, clock_of_the_agent
 from tests.support.reading import Reading, spooled
 from tests.support.sink import SinkProcess
 from tests.support.wait import until
@@ -51,6 +52,25 @@ def test_a_short_file_goes_on_in_its_compressed_successor(tmp_path: Path, logs: 
         reading.has_read(9)
         quiet(reading)
     once(tmp_path / "spool", app.lines)
+
+
+def test_an_archive_that_ends_without_a_newline_is_read_once_and_let_go(tmp_path: Path, logs: Path) -> None:
+    app = App(logs / "app.log")
+    lives = Lives(tmp_path / "spool", (f"{logs}/app.log",), segment_bytes=3000, max_open_files=50)
+    with clock_of_the_agent(lives.clock):
+        app.write(5)
+        lives.start()
+        lives.turns()
+        app.append("and no newline at its end")
+        app.copytruncate(logs / "app.log.1")
+        packed(logs / "app.log.1")
+        for seconds in (6.0, 70.0, 6.0, 6.0):
+            lives.turn(seconds)
+            lives.turns()
+        lives.ship()
+        lives.end()
+    lines = [*app.lines, "and no newline at its end"]
+    assert {line: len(lives.store.lines[line.encode()]) for line in lines} == dict.fromkeys(lines, 1)
 
 
 @pytest.mark.parametrize("original", ["is there", "is gone"])
