@@ -66,8 +66,9 @@ class Ledger:
 
     def set_aside(self, header: wire.Header) -> None:
         """A record went into the quarantine: what is behind it is not held up in the figures either."""
-        self.add("quarantined_events", header.events)
-        self._settled(header)
+        if header.kind == wire.DATA:
+            self.add("quarantined_events", header.events)
+            self._settled(header)
 
     def acked(self, header: wire.Header, outcome: wire.RecordOutcome) -> None:
         """A record's final outcome."""

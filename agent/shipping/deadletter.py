@@ -6,6 +6,8 @@ Promises:
 - Dead letters take at most `MAX_DEAD_LETTER_BYTES` (and one record's): beyond it the older half is dropped, and counted.
 - A quarantined record is kept byte for byte, tried again every `RETRY_S` also over restarts, and deleted when it was
   delivered. The folder is bounded; when it is full the record stays in the spool and holds it up, which loses nothing.
+- A record of kind `wire.COMPLETED` holds no line: one that is refused for `KEPT_COMPLETED_S`, or finds no room, is let go of.
+  A collector of a version that does not know the kind then goes on showing a half beside its whole.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from agent.text import packing
 log = logging.getLogger("agent.deadletter")
 
 RETRY_S = 3600.0
+KEPT_COMPLETED_S = 30 * 86_400
 MAX_QUARANTINE_BYTES = 64 << 20
 MAX_DEAD_LETTER_BYTES = 64 << 20
 DEAD_LETTERS = "dead-letters.ndjson"
@@ -210,6 +213,11 @@ class Quarantine:
     def due_now(self, entry: Entry) -> None:
         """Make a record that is here be tried at the next look. Raises OSError."""
         os.utime(self._folder / f"{entry.header.record_id}{_SUFFIX}", (0, 0))
+
+    @staticmethod
+    def is_over(entry: Entry, now_s: float) -> bool:
+        """Whether a record that is still refused is not to be tried any more."""
+        return entry.header.kind == wire.COMPLETED and now_s - entry.header.observed_ns / 1e9 > KEPT_COMPLETED_S
 
     def size_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.records())

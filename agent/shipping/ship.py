@@ -30,7 +30,7 @@ from agent.errors import StorageFailed
 from agent.ledger import Ledger
 from agent.logs import Fault
 from agent.shipping import retry, suspects
-from agent.shipping.deadletter import RETRY_S, DeadLetters, Quarantine
+from agent.shipping.deadletter import KEPT_COMPLETED_S, RETRY_S, DeadLetters, Quarantine
 from agent.shipping.endpoints import Endpoint
 from agent.shipping.heartbeat import Heartbeats
 from agent.shipping.suspects import Apart, Parcel, Suspects, Verdict, Wait
@@ -80,6 +80,7 @@ class Shipper:
         self._passes = 0
         self._failures = 0
         """Since something passed."""
+        self._halves_said = False
         self._fault = Fault(log, "sending")
         self._idle = asyncio.Event()
         self.heartbeats: Heartbeats | None = None
@@ -163,7 +164,8 @@ class Shipper:
                 log.exception("%s: a fault of this program while sending; please report it", _named(entries))
                 self._ledger.add("internal_errors", 1)
                 decision = retry.RetryAfter(f"internal error: {type(error).__name__}", suspicious=True)
-            self._report(decision.reason)
+            if not (isinstance(decision, retry.Split) and _completes(entries)):
+                self._report(decision.reason)
             if isinstance(decision, retry.Split):
                 self._sentence(parcel, entries, suspects.refused(parcel, self._passes), decision.reason)
                 return
@@ -185,8 +187,7 @@ class Shipper:
     def _is_early(self, entries: tuple[Entry, ...]) -> bool:
         """Whether these records speak of others that may still be on their way: what is to be deleted has to be there first.
         Nobody waits for them here: a worker may be needed for those others."""
-        completes = any(entry.header.kind == wire.COMPLETED for entry in entries)
-        return completes and self._spool.low_water < entries[0].position
+        return _completes(entries) and self._spool.low_water < entries[0].position
 
     def _sentence(self, parcel: Parcel, entries: tuple[Entry, ...], verdict: Verdict, reason: str) -> None:
         """A parcel failed, and it may be its own fault: set it aside, so that what is behind it goes on."""
@@ -202,23 +203,37 @@ class Shipper:
     def _set_aside(self, entry: Entry, reason: str) -> bool:
         """Keep a record in the quarantine. False: no room for it."""
         header = entry.header
+        completes = _completes((entry,))
         try:
-            if not self.quarantine.add(entry):
+            if not self.quarantine.add(entry) and not completes:
                 self._report(f"{reason}; the quarantine is full")
                 return False
         except OSError as error:
             self._report(f"{reason}; quarantine: {error.strerror}")
             return False
-        log.error(
-            "record %s (%s, bytes %d to %d) was refused and is in the quarantine, tried again every %d minutes: %s",
-            header.record_id, header.path, header.source_from, header.source_to, RETRY_S // 60, reason,
-        )  # fmt: skip
+        if completes:
+            self._say_halves_stay(reason)
+        else:
+            log.error(
+                "record %s (%s, bytes %d to %d) was refused and is in the quarantine, tried again every %d minutes: %s",
+                header.record_id, header.path, header.source_from, header.source_to, RETRY_S // 60, reason,
+            )  # fmt: skip
         self._ledger.set_aside(header)
         crash.point("quarantine.acked")
         self._spool.ack((entry,))
         self._failures = 0  # they were this one's
         self._look_well()
         return True
+
+    def _say_halves_stay(self, reason: str) -> None:
+        """A collector of a version that does not know `wire.COMPLETED` refuses it, each time: that is said once."""
+        if not self._halves_said:
+            log.warning(
+                "the collector does not take away the half of a line that was sent before its end (%s): until it is updated, "
+                "such halves are shown beside their wholes; it is asked again every %d minutes, for %d days",
+                reason, RETRY_S // 60, KEPT_COMPLETED_S // 86_400,
+            )  # fmt: skip
+        self._halves_said = True
 
     async def _post(self, entries: tuple[Entry, ...], *, replay: bool) -> retry.Decision:
         body = entries[0].data if len(entries) == 1 else b"".join(entry.data for entry in entries)
@@ -338,6 +353,8 @@ class Shipper:
         entry = Entry(Position(0, 0), wire.decode_record(data).header, data)
         decision = await self._post((entry,), replay=True)
         if not isinstance(decision, retry.Delivered):
+            if isinstance(decision, retry.Split) and self.quarantine.is_over(entry, time.time()):
+                self.quarantine.remove(path)
             return
         outcome = decision.answer.records[0]
         if trouble := self._keep_refused(entry, outcome, decision.answer.tenant_id):
@@ -347,6 +364,11 @@ class Shipper:
         self.quarantine.remove(path)
         crash.point("quarantine.removed")
         log.info("record %s left the quarantine: delivered", entry.header.record_id)
+
+
+def _completes(entries: tuple[Entry, ...]) -> bool:
+    """Whether one of them takes away what was sent before its end."""
+    return any(entry.header.kind == wire.COMPLETED for entry in entries)
 
 
 def _named(entries: tuple[Entry, ...]) -> str:

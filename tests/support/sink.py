@@ -11,7 +11,7 @@ benchmarks). Control, all on the same port, in JSON:
   run whose answer has no ``status`` or 200 is taken in.
 - ``POST /rules``: the same with ``"contains"``: the answer for every run in which that text occurs (empty: any run), for as
   long as the rule stands (it refuses the records in which the text occurs, no others); with ``"partial"`` every run that holds
-  a line without its end. A script's answer comes first.
+  a line without its end; with ``"kind"`` every run that holds a record of that kind. A script's answer comes first.
   ``"heartbeats"``: the status for those, which no other rule or script is for.
 - ``GET /seen``: counts, ``texts`` (text of an event -> its IDs), ``deliveries`` (ID -> how often), ``losses``, ``heartbeats``,
   ``faults`` (what was wrong with a run, by the wire contract).
@@ -128,6 +128,10 @@ class Sink:
     def rule_for(self, records: list[wire.Record]) -> dict[str, Any]:
         for rule in self.rules:
             if "heartbeats" in rule:
+                continue
+            if "kind" in rule:
+                if any(record.header.kind == rule["kind"] for record in records):
+                    return rule
                 continue
             if rule.get("partial"):
                 if any(record.header.flags & wire.PARTIAL for record in records):
