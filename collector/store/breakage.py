@@ -92,8 +92,9 @@ class Breakage:
         before, self.warning = self.warning, ""
         if found:
             self.warning = (
-                f"{len(found)} damaged parts of the store are set aside, and events with them: run `pulsestream-agent repair` "
-                "beside the apps, then remove the parts (the collector's log has their places) and start again"
+                f"{len(found)} damaged parts of the store are set aside, and events with them: beside the apps, "
+                "`pulsestream-agent verify` says which are missing and `pulsestream-agent repair` sends them; then remove the "
+                "parts (the collector's log has their places) and start again"
             )
         if self.warning != before:
             log.error("%s: %s", self.warning, "; ".join(f"{table}: {path}" for table, _, path in found))

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from collector.metrics import Metrics
+from collector.store.breakage import Breakage
 from collector.tenants.tenants import Tenant
 from tests.integration.conftest import Home, rows_of, submit
 from tests.support.collector import Collector, until
@@ -74,7 +76,10 @@ def test_broken_part_at_start(collector: Collector) -> None:
     os.truncate(emptied, 0)
     collector.start()
     until(lambda: str(collector.request("GET", "/readyz").body.get("warning", "")).startswith("2 damaged parts"))
-    assert collector.request("GET", "/readyz").status == 200
+    ready = collector.request("GET", "/readyz")
+    assert ready.status == 200
+    assert "`pulsestream-agent verify`" in ready.body["warning"]
+    assert "`pulsestream-agent repair`" in ready.body["warning"]
     health = collector.request("GET", "/api/v1/ingestion/health").body
     assert (health["status"], health["components"]["parts"]["status"]) == ("degraded", "degraded")
     assert b"collector_store_parts_set_aside 2" in collector.request("GET", "/metrics").body
@@ -89,6 +94,36 @@ def test_broken_part_at_start(collector: Collector) -> None:
     until(lambda: "2 damaged parts" in collector.stderr.read_text()[said:])
     assert "not closed well" not in collector.stderr.read_text()[said:]
     assert collector.search(key)["total_count"] == 4
+
+
+def test_parts_that_an_operator_of_a_server_has_detached_by_hand_are_not_called_damaged(served: Home, owner: Tenant) -> None:
+    """Beside one that the engine itself has called broken."""
+
+    async def run() -> None:
+        async with served.writer() as (writer, store):
+            metrics = Metrics()
+
+            async def warning() -> str:
+                breakage = Breakage(store, metrics)
+                breakage.start()
+                assert breakage._task is not None
+                await breakage._task
+                return breakage.warning
+
+            await submit(writer, owner, record(b"line\n", base_offset=4096))
+            ((part,),) = await store.query(
+                "SELECT DISTINCT _part FROM events WHERE tenant_id = {tenant:String}", {"tenant": owner.tenant_id}
+            )
+            await store.command(f"ALTER TABLE events DETACH PART '{part}'")
+            assert await warning() == ""
+            assert b"collector_store_parts_set_aside 0" in metrics.text()
+            ((path,),) = await store.query(f"SELECT path FROM system.detached_parts WHERE name = '{part}'")
+            Path(path).rename(Path(path).with_name(f"broken_{part}"))
+            assert (await warning()).startswith("1 damaged parts")
+            assert b"collector_store_parts_set_aside 1" in metrics.text()
+            await store.command(f"ALTER TABLE events DROP DETACHED PART 'broken_{part}' SETTINGS allow_drop_detached = 1")
+
+    asyncio.run(run())
 
 
 def test_one_tenant_floods(collector: Collector) -> None:
