@@ -133,9 +133,9 @@ def test_every_figure_is_what_reckoning_over_a_search_by_hand_gives(embedded: Ho
     asyncio.run(run())
 
 
-def test_groups_over_time_order_having_and_limit(embedded: Home, owner: Tenant) -> None:
+def test_groups_over_time_order_having_and_limit(home: Home, owner: Tenant) -> None:
     async def run() -> None:
-        async with embedded.store() as store:
+        async with home.store() as store:
             await fill(store, owner.tenant_id)
             asking = Asking(store, owner.tenant_id)
             events = await asking.events({})

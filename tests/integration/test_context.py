@@ -133,11 +133,11 @@ def test_events_without_a_file_have_the_neighbours_of_their_service_in_time(embe
     asyncio.run(run())
 
 
-def test_the_first_4096_bytes_and_the_rest_of_a_file_are_one_file(embedded: Home, owner: Tenant) -> None:
+def test_the_first_4096_bytes_and_the_rest_of_a_file_are_one_file(home: Home, owner: Tenant) -> None:
     """Also where another file was at the same path before and after it."""
 
     async def run() -> None:
-        async with embedded.store() as store:
+        async with home.store() as store:
             asking = Asking(store, owner.tenant_id)
             generations = [("1" * 16, "a" * 16), ("2" * 16, "b" * 16), ("3" * 16, "4" * 16)]
             files = []

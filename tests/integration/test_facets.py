@@ -58,9 +58,9 @@ def test_every_facet_is_what_counting_a_search_by_hand_gives(embedded: Home, own
     asyncio.run(run())
 
 
-def test_a_long_value_is_cut_and_says_so(embedded: Home, owner: Tenant) -> None:
+def test_a_long_value_is_cut_and_says_so(home: Home, owner: Tenant) -> None:
     async def run() -> None:
-        async with embedded.store() as store:
+        async with home.store() as store:
             asking = Asking(store, owner.tenant_id)
             now_us = asking.context["now_us"]
             columns = ("tenant_id", "external_id", "timestamp", "message", "retention_days")

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from collector.figures import histogram
+from collector.figures import histogram, intervals
 from collector.figures.answers import HistogramAnswer
 from collector.ingest.moments import show_moment
 from collector.tenants.tenants import Tenant
@@ -82,9 +82,9 @@ def test_every_histogram_is_what_counting_a_search_by_hand_gives(embedded: Home,
     asyncio.run(run())
 
 
-def test_what_lies_ahead_of_now_is_one_last_bucket_unless_an_end_is_given(embedded: Home, owner: Tenant) -> None:
+def test_what_lies_ahead_of_now_is_one_last_bucket_unless_an_end_is_given(home: Home, owner: Tenant) -> None:
     async def run() -> None:
-        async with embedded.store() as store:
+        async with home.store() as store:
             asking = Asking(store, owner.tenant_id)
             columns = ("tenant_id", "external_id", "timestamp", "severity", "retention_days")
             times = {"now": NOW, "soon": NOW + 3600 * 1_000_000}
@@ -102,5 +102,17 @@ def test_what_lies_ahead_of_now_is_one_last_bucket_unless_an_end_is_given(embedd
             assert [(bucket.count, bucket.partial) for bucket in nothing.buckets] == [(0, True), (0, True)]
             far = await asked(asking, {"start_time": "1970-01-01", "end_time": "2299-01-01"})
             assert (far.total_count, far.buckets[-1].count, len(far.buckets) <= 121) == (2, 2, True)
+
+    asyncio.run(run())
+
+
+def test_as_many_buckets_as_there_may_be_can_be_asked_for(home: Home, owner: Tenant) -> None:
+    async def run() -> None:
+        async with home.store() as store:
+            asking = Asking(store, owner.tenant_id)
+            columns = ("tenant_id", "external_id", "timestamp", "severity", "retention_days")
+            await store.insert("events", columns, [(owner.tenant_id, "last", NOW, "info", 30)])
+            answer = await asked(asking, {"start_time": "-1499m", "interval": "1m", "end_time": "now"})
+            assert (len(answer.buckets), answer.buckets[-1].count) == (intervals.MAX_BUCKETS, 1)
 
     asyncio.run(run())

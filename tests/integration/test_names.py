@@ -47,9 +47,9 @@ def test_the_fields_of_few_events_are_exact(embedded: Home, owner: Tenant) -> No
     asyncio.run(run())
 
 
-def test_of_many_events_the_newest_are_looked_at_and_the_answer_says_so(embedded: Home, owner: Tenant) -> None:
+def test_of_many_events_the_newest_are_looked_at_and_the_answer_says_so(home: Home, owner: Tenant) -> None:
     async def run() -> None:
-        async with embedded.store() as store:
+        async with home.store() as store:
             await fill(store, owner.tenant_id)
             asking = Asking(store, owner.tenant_id)
             newest = await asking.events({})

@@ -147,9 +147,9 @@ def test_there_is_a_bound_on_their_number(embedded: Home, owner: Tenant, monkeyp
     asyncio.run(run())
 
 
-def test_of_two_collectors_at_once_the_last_change_stands_and_no_search_is_lost(embedded: Home, owner: Tenant) -> None:
+def test_of_two_collectors_at_once_the_last_change_stands_and_no_search_is_lost(home: Home, owner: Tenant) -> None:
     async def run() -> None:
-        async with embedded.store() as store:
+        async with home.store() as store:
             asking, tenant_id = Asking(store, owner.tenant_id), owner.tenant_id
             row = await searches.add(asking.run, store, tenant_id, SavedBody("first"))
             made = await asyncio.gather(*(searches.add(asking.run, store, tenant_id, SavedBody(f"n{n}")) for n in range(5)))
