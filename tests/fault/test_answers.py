@@ -19,7 +19,7 @@ from agent.shipping import retry
 from agent.spool.spool import Spool
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
 from tests.support.shipping import ONE_EACH, each_once, quick, ship_until
-from tests.support.sink import SinkProcess
+from tests.support.sink import TENANT, SinkProcess
 from tests.support.wait import until
 
 LINES = [b"line %d" % n for n in range(4)]
@@ -96,6 +96,32 @@ def test_two_answers_in_flight_of_which_one_fails(tmp_path: Path, sink: SinkProc
     each_once(sink.seen(), LINES[1:])
     assert ledger.counts()["acked_events"] == 3
     assert ledger.acked_to("a") == 0, "the mark stays in front of the one that failed"
+
+
+def test_what_a_collector_asks_to_wait_is_waited_though_others_pass(
+    tmp_path: Path, sink: SinkProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick(monkeypatch)
+    sink.rules({"contains": "it waits", "status": 429, "headers": {"Retry-After": "3600"}})
+    lines = [b"it waits", *(b"other line %d" % n for n in range(20))]
+    ship_until(
+        tmp_path, sink.url, lambda: sink.seen().events == 20, "the others have passed", lines=lines, in_flight=2,
+        run_bytes=ONE_EACH,
+    )  # fmt: skip
+    assert sink.seen().runs == 21, "the first one was sent once"
+    each_once(sink.seen(), lines[1:])
+
+
+def test_every_run_after_the_first_contact_says_whose_it_is(
+    tmp_path: Path, sink: SinkProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The collector then refuses what came with another tenant's key by mistake, before it is stored."""
+    quick(monkeypatch)
+    ship_until(
+        tmp_path, sink.url, lambda: sink.seen().events == len(LINES), "all has arrived", lines=LINES, in_flight=1,
+        run_bytes=ONE_EACH,
+    )  # fmt: skip
+    assert sink.seen().tenants == {"": 1, TENANT: len(LINES) - 1}
 
 
 def test_408_and_a_date_to_wait_for(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:

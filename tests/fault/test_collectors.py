@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent.shipping import endpoints
+from agent.shipping import endpoints, retry, ship
 from tests.support.agent import REPOSITORY, AgentProcess, App, arrived, exactly_once
 from tests.support.certificates import Authority
 from tests.support.shipping import each_once, quick, ship_until
@@ -276,6 +276,33 @@ def test_a_key_is_read_again_when_its_file_changes(agent: AgentProcess, sink: Si
     (tmp_path / "key.new").replace(key)
     exactly_once(arrived(sink, app.lines, told=agent), app.lines)
     assert "new" in sink.seen().keys
+
+
+@pytest.mark.parametrize("mended", ["key", "collector"])
+def test_a_refused_key_is_tried_again_at_once_when_it_was_changed_or_another_request_passes(
+    tmp_path: Path, sink: SinkProcess, monkeypatch: pytest.MonkeyPatch, mended: str
+) -> None:
+    """Left alone it would be tried again in an hour."""
+    quick(monkeypatch)
+    monkeypatch.setattr(retry, "STOPPED_RETRY_S", 3600.0)
+    monkeypatch.setattr(ship, "KEY_LOOK_S", 0.02)
+    key = tmp_path / "key"
+    key.write_text("old")
+    in_flight = 1 if mended == "key" else 2
+    sink.script({"status": 401})
+
+    def arrived_once_mended() -> bool:
+        if mended == "key" and sink.seen().keys:
+            (tmp_path / "key.new").write_text("new")
+            (tmp_path / "key.new").replace(key)
+        return sink.seen().events == len(LINES)
+
+    ship_until(
+        tmp_path, sink.url, arrived_once_mended, "all has arrived", lines=LINES, in_flight=in_flight, run_bytes=1,
+        api_key="old", api_key_file=str(key),
+    )  # fmt: skip
+    each_once(sink.seen(), LINES)
+    assert sink.seen().keys == ({"old": 1, "new": 3} if mended == "key" else {"old": 4})
 
 
 def test_a_limit_of_bytes_holds_nothing_up_for_good(tmp_path: Path, sink: SinkProcess, monkeypatch: pytest.MonkeyPatch) -> None:

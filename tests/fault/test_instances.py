@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from agent.files import identity
+from agent.files.holding import Held
 from agent.files.identity import INSTANCE
 from tests.support.agent import AgentProcess
+from tests.support.reading import Reading
 from tests.support.sink import SinkProcess
 from tests.support.wait import until
 
@@ -155,3 +157,21 @@ def test_what_a_rotation_compresses_is_the_instance_it_was(
     until(lambda: sink.seen().ids == 15, "day 3 arrives", told=agent.log)
     agent.settle()
     assert sink.seen().ids == 15
+
+
+def test_a_source_that_counts_its_files_goes_on_from_no_instance(tmp_path: Path, logs: Path) -> None:
+    """The tag of an instance is no number: not of files that are read, and not of one that is read again because a failing
+    disk has lost all that was known of it."""
+    held = Held()
+    with Reading(tmp_path / "spool", logs, source={"identity": "instance"}, held=held) as reading:
+        written(logs / "job.log", SHORT)
+        reading.has_read(5)
+        assert reading.reader.catalog.tags == {}
+        (logs / "job.log").unlink()
+        written(logs / "other.log", ["something else"])
+        reading.has_read(6)
+    shutil.rmtree(tmp_path / "spool")
+    with Reading(tmp_path / "spool", logs, source={"identity": "instance"}, held=held) as reading:
+        reading.has_read(6)
+        assert reading.reader.catalog.tags == {}
+    held.close()

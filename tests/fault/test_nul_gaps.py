@@ -176,6 +176,30 @@ def test_zeros_that_are_filled_while_they_are_looked_at_are_lines(
     assert {line: len(ids) for line, ids in spooled(tmp_path / "spool").items()} == dict.fromkeys(app.lines, 1)
 
 
+def test_a_line_that_is_written_amid_zeros_while_they_are_watched_is_not_leapt_over(
+    tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were looked through before: there was nothing but zeros then."""
+    monkeypatch.setattr(puller, "GAP_SETTLE_S", 3600.0)
+    app, late = App(logs / "app.log"), App(tmp_path / "late", "late")
+    app.write(2)
+    app.append("\0" * 61 * 50)
+    app.write(2)
+    with Reading(tmp_path / "spool", logs) as reading:
+        reading.has_read(2)
+        tail = next(iter(reading.reader.catalog.tails.values()))
+        until(lambda: tail.gap is not None and tail.gap.since_s, "the gap is seen, with data behind it")
+        late.write(2)
+        with app.path.open("r+b") as file:
+            file.seek(61 * 20)
+            file.write(late.path.read_bytes())
+        monkeypatch.setattr(puller, "GAP_SETTLE_S", 0.0)
+        reading.has_read(6)
+        assert reading.counts("nul_gap_bytes") == 48 * 61
+    wanted = [*app.lines, *late.lines]
+    assert {line: len(ids) for line, ids in spooled(tmp_path / "spool").items()} == dict.fromkeys(wanted, 1)
+
+
 def test_zeros_at_the_end_of_a_rotated_file_end_with_it(tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(walk, "ROTATED_IDLE_S", 0.0)
     app = App(logs / "app.log")

@@ -60,6 +60,7 @@ class Sink:
         self.texts: dict[str, set[str]] = {}
         self.buried: set[str] = set()
         self.keys: dict[str, int] = {}
+        self.tenants: dict[str, int] = {}
         self.losses: list[Any] = []
         self.heartbeats: list[dict[str, Any]] = []
         self.faults: list[str] = []
@@ -72,6 +73,8 @@ class Sink:
         self.replays += wire.REPLAY_HEADER in request.headers
         key = request.headers.get("X-API-Key", "")
         self.keys[key] = self.keys.get(key, 0) + 1
+        tenant = request.headers.get(wire.TENANT_HEADER, "")
+        self.tenants[tenant] = self.tenants.get(tenant, 0) + 1
         try:
             records = list(wire.decode_run(body))
         except wire.BadRecord as error:
@@ -224,6 +227,7 @@ class Sink:
                 "replays": self.replays,
                 "largest_run": self.largest_run,
                 "keys": self.keys,
+                "tenants": self.tenants,
                 "ids": len(self.deliveries),
                 "texts": {text: sorted(names) for text, names in self.texts.items()},
                 "deliveries": self.deliveries,
@@ -244,6 +248,7 @@ class Seen(NamedTuple):
     replays: int
     largest_run: int
     keys: dict[str, int]
+    tenants: dict[str, int]
     ids: int
     texts: dict[str, list[str]]
     deliveries: dict[str, int]

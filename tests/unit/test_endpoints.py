@@ -55,6 +55,17 @@ def test_a_run_that_fails_by_itself_makes_nobody_leave() -> None:
     assert endpoints.pick(0.0).url == B
 
 
+def test_one_that_is_on_trial_and_fails_again_is_left_at_once_whatever_the_fault_may_be() -> None:
+    endpoints = Endpoints([A, B])
+    first = endpoints.pick(0.0)
+    endpoints.failed(first, 0.0, suspicious=False)
+    endpoints.works(endpoints.pick(1.0))
+    assert endpoints.pick(FIRST_AWAY_S) is first
+    first.strikes = 0
+    assert endpoints.failed(first, FIRST_AWAY_S, suspicious=True), "another is worth asking at once"
+    assert endpoints.pick(FIRST_AWAY_S).url == B
+
+
 def test_more_than_a_second_of_bytes_has_to_wait() -> None:
     bandwidth = Bandwidth(1000)
     assert bandwidth.take(500, 10.0) == 0.0

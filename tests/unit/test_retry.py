@@ -109,6 +109,7 @@ def test_a_200_that_is_not_an_answer_is_no_ack(kind: str, body: bytes, said: str
     decision = judged(kind=kind, body=body)
     assert isinstance(decision, RetryAfter)
     assert said in decision.reason
+    assert decision.suspicious == ("damaged" in said), "a proxy is not the run's fault"
 
 
 one, two = answer().records

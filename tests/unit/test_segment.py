@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agent import wire
 from agent.codec import compress
-from agent.files.identity import RECENT_MARKS, FileState
+from agent.files.identity import INSTANCE, RECENT_MARKS, FileState
 from agent.spool import segment
 from agent.spool.segment import Acked, Checkpoint, Damage, Position, Recovery, SpoolHead, acked_record, encode_checkpoint, scan
 from tests.support.spooled import data_record, new_state
@@ -294,6 +294,15 @@ def test_tags_only_rise() -> None:
     state = msgspec.structs.replace(new_state("a"), head="key", tag=3)
     _, record, _ = data_record(state, LENGTH)
     assert recovered(head(tags={"key": 1, "other": 5}) + record, head(tags={"key": 2})).tags == {"key": 3, "other": 5}
+
+
+def test_the_tag_of_an_instance_is_no_number_that_others_go_on_from() -> None:
+    """It is made of the inode: the next look-alike of a source that counts would get one that looks like an instance's."""
+    ((_, record, after),) = history(1)
+    instance = msgspec.structs.replace(after, tag=INSTANCE + 7, head="of an instance")
+    header = wire.decode_record(record).header
+    said = msgspec.structs.replace(header, checkpoint=encode_checkpoint(Checkpoint(instance)))
+    assert recovered(head(tags={"key": 1}) + wire.encode_record(said, b"x")).tags == {"key": 1}
 
 
 def test_the_last_note_of_acks_counts() -> None:
