@@ -96,6 +96,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Under way at once, in each process of a collector."""
     on_limit: Literal["partial", "refuse"] = "partial"
     """A JSON batch above the rate: take what fits, or refuse all of it."""
+    max_query_seconds: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 0.0
+    """Bounds on one query; 0, or more than the collector's own (in ``store``): the collector's own."""
+    max_query_memory_bytes: RateOrSame = 0
+    max_query_rows: RateOrSame = 0
 
 
 class Streams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,17 +11,18 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from collector.config import StoreConfig
-from collector.errors import QueryTooExpensive, StoreError
+from collector.config import Limits, StoreConfig
+from collector.errors import StoreError
 from collector.parts import CONFIG, METRICS, STORE, TURNSTILE
+from collector.search.bounds import GIVEN_UP_CODES, bounds_of
 from collector.search.language import refused
 from collector.search.query import Statement
 from collector.store.store import Store
 from collector.tenants import caller, tenants
 from collector.tenants.tenants import Tenant
 
-GIVEN_UP_CODES = {158: "rows", 159: "time", 160: "time", 241: "memory", 307: "rows", 396: "rows"}
-"""The engine's codes for a query that met one of its bounds (rows, time, slowness, memory, bytes, result), and which."""
+NO_LIMITS = Limits()
+"""Of nobody: the collector's bounds count."""
 
 Run = Callable[[Statement], Awaitable[list[tuple[Any, ...]]]]
 _encode = msgspec.json.Encoder().encode
@@ -40,7 +41,7 @@ async def running(request: web.Request, tenant: Tenant, endpoint: str) -> AsyncI
     result = "error"
     async with app[TURNSTILE].passing(tenant.tenant_id, tenant.limits.concurrent_queries):
         try:
-            yield partial(bounded, app[STORE], app[CONFIG].store, q=request.query.get("q", ""))
+            yield partial(bounded, app[STORE], app[CONFIG].store, limits=tenant.limits, q=request.query.get("q", ""))
             result = "ok"
         finally:
             app[METRICS].query_seconds.labels(endpoint).observe(time.monotonic() - began)
@@ -51,8 +52,10 @@ def json_of(value: object, status: int = 200) -> web.Response:
     return web.Response(status=status, body=_encode(value), content_type="application/json")
 
 
-async def bounded(store: Store, config: StoreConfig, statement: Statement, *, q: str = "") -> list[tuple[Any, ...]]:
-    """The rows of a statement, within the bounds of every query.
+async def bounded(
+    store: Store, config: StoreConfig, statement: Statement, *, limits: Limits = NO_LIMITS, q: str = ""
+) -> list[tuple[Any, ...]]:
+    """The rows of a statement, within the bounds of every query and those of its tenant.
 
     Args:
         q: the caller's query, for faults in it that only the engine finds.
@@ -60,24 +63,15 @@ async def bounded(store: Store, config: StoreConfig, statement: Statement, *, q:
     Raises:
         StoreError, QueryTooExpensive, Invalid.
     """
-    limit_s = min(statement.timeout_s or config.query_timeout_s, config.query_timeout_s)
-    bound = {} if statement.max_rows is None else {"max_rows_to_read": _least(statement.max_rows, config.max_query_rows)}
+    bounds = bounds_of(config, limits, statement)
     try:
-        return await store.query(statement.sql, statement.params, timeout_s=limit_s, settings=bound)
+        return await store.query(statement.sql, statement.params, timeout_s=bounds.time.value, settings=bounds.settings())
     except StoreError as error:
         if error.code == refused.CODE:
             await tell_refused_pattern(store, statement, q)
         if error.code not in GIVEN_UP_CODES:
             raise
-        bounds = {
-            "rows": f"{bound.get('max_rows_to_read', config.max_query_rows)} rows read",
-            "time": f"{limit_s:g} s",
-            "memory": f"{config.max_query_memory_bytes >> 20} MiB of memory",
-        }
-        raise QueryTooExpensive(
-            f"the query was given up at its bound of {bounds[GIVEN_UP_CODES[error.code]]}; "
-            "narrow it: a shorter time range (start_time, end_time), a service, or a rarer word"
-        ) from error
+        raise bounds.given_up(error.code) from error
 
 
 async def tell_refused_pattern(store: Store, statement: Statement, q: str) -> None:
@@ -89,8 +83,3 @@ async def tell_refused_pattern(store: Store, statement: Statement, q: str) -> No
             if error.code == refused.CODE:
                 raise refused.refusal(q, at, str(error)) from error
             raise
-
-
-def _least(rows: int, bound: int) -> int:
-    """The lower of two bounds, of which 0 is none."""
-    return min(rows, bound) if bound else rows

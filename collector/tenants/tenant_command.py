@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ _NOTE = """
 The embedded store (chdb://) belongs to one process. While a collector has it open, this command asks that collector
 over HTTP, with the admin token of the configuration or of --admin-token-file.
 """
+_DECIMAL = re.compile(r"[0-9]+\.[0-9]+")
 _LIMITS = f"limits: {', '.join(Limits.__struct_fields__)}\n"
 _SCOPES = ("ingest", "search", "delete", "admin")
 _KEPT_NOWHERE = "The key is not kept anywhere: copy it now."
@@ -194,7 +196,8 @@ def _limits(given: list[str]) -> dict[str, Any]:
         name, equals, value = pair.partition("=")
         if not equals:
             raise invalid("--limit", "expected NAME=VALUE", pair, "for instance events_per_minute=60000")
-        limits[name.strip()] = int(value) if value.strip().isdecimal() else value.strip()
+        plain = value.strip()
+        limits[name.strip()] = int(plain) if plain.isdecimal() else float(plain) if _DECIMAL.fullmatch(plain) else plain
     return limits
 
 

@@ -94,7 +94,9 @@ def test_a_query_finds_what_it_names_and_nothing_else(collector: Collector, key:
     assert get(collector, key, "stats", q=q).body["events"]["count"] == len(names)
 
 
-@pytest.mark.parametrize("path", ["events/search", "stats", "events/histogram", "events/facets"])
+@pytest.mark.parametrize(
+    "path", ["events/search", "stats", "events/histogram", "events/facets", "events/export", "events/tail"]
+)
 @pytest.mark.parametrize(
     ("q", "column", "said"),
     [
