@@ -17,6 +17,7 @@ from agent.files.catalog import Catalog
 from agent.files.contents import Lost
 from agent.files.identity import BODY_AT, MARK_BYTES, FileState
 from agent.files.tail import Gap, Tail
+from agent.reading import memory
 from agent.reading.recorder import Recorder
 from agent.text import longline, shape
 from agent.text.blocks import BLOCK_BYTES, Cut, cut_block, is_too_long
@@ -59,6 +60,8 @@ class Puller:
         self._recorder = recorder
         self._stopping = stopping
         self._plans = {source.name: shape.plan_of(source) for source in config.sources}
+        if any(plan is not None for plan in self._plans.values()):
+            memory.keep_freed()
         self._buffer = bytearray(MARK_BYTES + BLOCK_BYTES)
 
     def pull(self, tail: Tail, state: FileState, now_s: float, *, final: bool) -> Pulled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +129,29 @@ def test_trace_cut_by_timeout_then_power_cut(tmp_path: Path, logs: Path, zeros: 
             sent.setdefault(event, set()).update(ids)
     events = ["ERROR first\n  at one", "  at two", "ERROR second\n  at three"]
     assert {event: len(ids) for event, ids in sent.items()} == dict.fromkeys(events, 1)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep freed memory")
+def test_memory_that_transforms_free_is_used_again(agent: AgentProcess, logs: Path) -> None:
+    """The kernel hands out a page at each fault: memory given back and got again comes to a thousand for each megabyte."""
+    log = logs / "app.log"
+    megabyte = b"".join(b"%s of an app\n" % line(n).encode() for n in range(16_000))
+    log.write_bytes(megabyte * 2)
+    redact = {"presets": ["ip", "card"]}
+    agent.configure(sources=[{"name": "app", "include": [str(log)], "redact": redact, "exclude_lines": ["nothing like it"]}])
+    agent.start()
+    until(lambda: acked(agent) == 2 * 16_000, "two megabytes are acknowledged", told=agent.log)
+    before = faults(agent)
+    with log.open("ab") as file:
+        file.write(megabyte * 12)
+    until(lambda: acked(agent) == 14 * 16_000, "all is acknowledged", told=agent.log)
+    assert faults(agent) - before < 12 * 400
+
+
+def acked(agent: AgentProcess) -> int:
+    return int(agent.status()["counts"].get("acked_events", 0))
+
+
+def faults(agent: AgentProcess) -> int:
+    """Pages that the agent was given so far."""
+    return int(Path(f"/proc/{agent.status()['pid']}/stat").read_text().rpartition(")")[2].split()[7])
