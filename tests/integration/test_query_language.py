@@ -318,3 +318,36 @@ def test_any_tree_finds_what_the_plainest_reading_of_it_finds(embedded: Home, ow
 
     asyncio.run(prepare())
     property_holds()
+
+
+WORDS_HERE, TITLES_HERE = "message_words", "title_words"
+
+
+def test_what_has_an_index_uses_it(embedded: Home, owner: Tenant) -> None:
+    wanted = {
+        "disk": {WORDS_HERE, TITLES_HERE},
+        "disk OR timeout": {WORDS_HERE, TITLES_HERE},
+        '"disk full"': {WORDS_HERE, TITLES_HERE},
+        "/api/*/items": {WORDS_HERE, TITLES_HERE},
+        "(disk full) OR (timeout after)": {WORDS_HERE, TITLES_HERE},
+        "message:disk": {WORDS_HERE},
+        "pod:web-1": {"attribute_items"},
+        "id:x": {"id_bloom"},
+        "dis* /disk/ service:shop": set(),
+    }
+
+    async def run() -> None:
+        async with embedded.store() as store:
+            await stored(store, owner.tenant_id)
+            await store.command(f"ALTER TABLE events MATERIALIZE INDEX {WORD_INDEX} SETTINGS mutations_sync = 2")
+            used = {}
+            for q in wanted:
+                where, params = query.where_of(
+                    query.parse([("q", q)], tenant_id=owner.tenant_id, retention_days=30, now_us=NOW)
+                )
+                plan = await store.query(f"EXPLAIN indexes = 1 SELECT external_id FROM events FINAL WHERE {where}", params)
+                names = {line.split(":", 1)[1].strip() for (line,) in plan if line.strip().startswith("Name:")}
+                used[q] = names - {"timestamp_minmax", "<Combined skip indexes>"}
+            assert used == wanted
+
+    asyncio.run(run())
