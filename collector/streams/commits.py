@@ -22,13 +22,13 @@ from urllib.parse import quote
 import msgspec
 
 from agent import wire
-from collector.search import query
+from collector.search import filters, query
 from collector.search.event import COLUMNS
 from collector.search.query import Search, Statement
 
-MAX_TOGETHER = 64
+MAX_TOGETHER = 256
 """Filters in one statement."""
-MAX_TOGETHER_BYTES = 4_000
+MAX_TOGETHER_BYTES = 6_000
 """Of their values: they travel in a URL."""
 _NAMES = ", ".join(COLUMNS)
 _LINE_ID = "^[0-9a-f]{16}-[0-9a-f]{12}-[0-9a-f]{8}$"
@@ -79,13 +79,15 @@ def touched(tenants: Sequence[str], begin: int, end: int) -> Statement:
     """Which of these tenants have rows of inserts from ``begin`` on, before ``end``."""
     return Statement(
         f"SELECT DISTINCT tenant_id FROM events WHERE {_IN_BLOCKS} AND tenant_id IN {{tenants:Array(String)}}",
-        {"tenants": list(tenants), "begin": begin, "end": end},
+        {"tenants": list(tenants), "begin": begin, "end_block": end},
     )
 
 
 def weight_of(search: Search) -> int:
-    """Bytes of the values of a search's filters, as they travel."""
-    return sum(len(quote(str(value))) + 16 for value in query.where_of(search)[1].values())
+    """What a search's filters cost in a statement: bytes of their values, as they travel, and something for their length."""
+    values: dict[str, Any] = {}
+    condition = " AND ".join(filters.conditions(search.filters, values))
+    return len(condition) // 8 + sum(len(name) + len(quote(str(value))) + 14 for name, value in values.items())
 
 
 class Size(NamedTuple):
@@ -104,13 +106,13 @@ def page_after(position: Position, end: int, searches: Sequence[Search], most: S
     """Rows of number, `COLUMNS`, and for each search whether it is meant: those behind ``position`` in inserts before ``end``
     that any of the searches means, all of one tenant. The last value of a row is how many there would have been without the
     bound on bytes."""
-    where, params, hits = _wanted(position, end, searches)
+    hits, where, params = _wanted(position, end, searches)
     order = "block, external_id"
     return Statement(
         f"SELECT block, {', '.join(COLUMNS.values())}, hits, there "
         f"FROM (SELECT block, {_NAMES}, hits, count() OVER () AS there, "
         f"sum(byteSize({_NAMES})) OVER (ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before "
-        f"FROM (SELECT _block_number AS block, {_NAMES}, {hits} AS hits FROM events WHERE {where} ORDER BY {order} "
+        f"FROM ({hits} SELECT _block_number AS block, {_NAMES}, hits FROM events WHERE {where} ORDER BY {order} "
         f"LIMIT {most.rows})) WHERE before < {most.size} ORDER BY {order}",
         params,
     )
@@ -118,17 +120,16 @@ def page_after(position: Position, end: int, searches: Sequence[Search], most: S
 
 def count_after(position: Position, end: int, searches: Sequence[Search]) -> Statement:
     """How many rows `page_after` would find on all pages (one row)."""
-    where, params, _ = _wanted(position, end, searches)
-    return Statement(f"SELECT count() FROM events WHERE {where}", params)
+    hits, where, params = _wanted(position, end, searches)
+    return Statement(f"{hits} SELECT count() FROM events WHERE {where}", params)
 
 
 def known_before(position: Position, end: int, searches: Sequence[Search], most: Size) -> Statement:
     """IDs of lines among those rows of which an earlier insert has a row."""
-    where, params, _ = _wanted(position, end, searches)
-    params["tenant"] = searches[0].tenant_id
+    hits, where, params = _wanted(position, end, searches)
     return Statement(
         "SELECT DISTINCT external_id FROM events WHERE tenant_id = {tenant:String} AND _block_number < {begin:UInt64} "
-        f"AND external_id IN (SELECT external_id FROM events WHERE {where} AND match(external_id, '{_LINE_ID}') "
+        f"AND external_id IN ({hits} SELECT external_id FROM events WHERE {where} AND match(external_id, '{_LINE_ID}') "
         f"ORDER BY _block_number, external_id LIMIT {most.rows})",
         params,
     )
@@ -138,24 +139,29 @@ def known_before(position: Position, end: int, searches: Sequence[Search], most:
 # before would miss those that a merge has made meanwhile.)
 _IN_BLOCKS = (
     "toUInt64OrZero(splitByChar('_', _part)[3]) >= {begin:UInt64} AND _block_number >= {begin:UInt64} "
-    "AND _block_number < {end:UInt64} AND is_deleted = 0"
+    "AND _block_number < {end_block:UInt64} AND is_deleted = 0"
 )
 
 
-def _wanted(position: Position, end: int, searches: Sequence[Search]) -> tuple[str, dict[str, Any], str]:
-    params: dict[str, Any] = {"begin": position.block, "end": end}
-    conditions = [_renamed(n, search, params) for n, search in enumerate(searches)]
-    parts = [_IN_BLOCKS]
+def _wanted(position: Position, end: int, searches: Sequence[Search]) -> tuple[str, str, dict[str, Any]]:
+    """What stands before SELECT (`hits`: for each search whether it means the row), conditions, and values."""
+    start_us = max(search.start_us for search in searches)
+    where, params = query.where_of(msgspec.structs.replace(searches[0], filters=filters.Filters(), start_us=start_us))
+    params |= {"begin": position.block, "end_block": end}
+    parts = [where, _IN_BLOCKS]
     if position.after_id:
         params["after_id"] = position.after_id
         parts.append("(_block_number > {begin:UInt64} OR external_id > {after_id:String})")
-    parts.append(f"({' OR '.join(f'({condition})' for condition in conditions)})")
-    hits = f"[{', '.join(f'toUInt8({condition})' for condition in conditions)}]"
-    return " AND ".join(parts), params, hits
+    conditions = [_renamed(n, search, params) for n, search in enumerate(searches)]
+    # Of one filter an index may help; many are looked at together, each once.
+    parts.append(conditions[0] if len(conditions) == 1 else "has(hits, 1)")
+    hits = ", ".join(f"toUInt8({condition})" for condition in conditions) if len(conditions) > 1 else "toUInt8(1)"
+    return f"WITH [{hits}] AS hits", " AND ".join(parts), params
 
 
 def _renamed(n: int, search: Search, params: dict[str, Any]) -> str:
-    """The search's condition, with names of its own for its values. (Texts in it are ours.)"""
-    where, own = query.where_of(search)
+    """The condition of a search's filters, with names of its own for its values. (Texts in it are ours.)"""
+    own: dict[str, Any] = {}
+    condition = " AND ".join(filters.conditions(search.filters, own)) or "1"
     params.update((f"s{n}_{name}", value) for name, value in own.items())
-    return _PLACEHOLDER.sub(lambda found: f"{{s{n}_{found[1]}:", where)
+    return "(" + _PLACEHOLDER.sub(lambda found: f"{{s{n}_{found[1]}:", condition) + ")"

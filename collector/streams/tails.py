@@ -123,9 +123,9 @@ class Group:
         """Inserts that are looked at together, while catching up."""
 
     def by_filter(self) -> list[list[Tail]]:
-        found: dict[tuple[bytes, int], list[Tail]] = {}
+        found: dict[bytes, list[Tail]] = {}
         for tail in self.tails:
-            found.setdefault((tail.search.check, tail.retention_days), []).append(tail)
+            found.setdefault(tail.search.check, []).append(tail)
         return list(found.values())
 
     def may_join(self, other: Group) -> bool:
@@ -206,7 +206,7 @@ class Tails:
             took_s = time.monotonic() - began
             if live:
                 self._metrics.tail_poll_seconds.observe(took_s)
-            await asyncio.sleep(min(max(pause_s, took_s), MAX_POLL_S))
+            await asyncio.sleep(min(max(pause_s - took_s, took_s / 2), MAX_POLL_S))
 
     async def _poll(self, live: bool) -> None:
         """Pass on all that is new for the groups of this kind; what a full buffer keeps waiting is left for the next time."""
