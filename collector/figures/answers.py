@@ -16,6 +16,7 @@ class Bucket(msgspec.Struct, frozen=True):
 
 class Series(msgspec.Struct, frozen=True):
     value: str
+    """The beginning of it, if it is long."""
     count: int
     counts: list[int]
     """One for each bucket."""

@@ -31,6 +31,8 @@ PARAMETERS = (*query.WINDOW_PARAMETERS, *filters.PARAMETERS, *OWN_PARAMETERS)
 AUTO = "auto"
 DEFAULT_TOP = 10
 MAX_TOP = 50
+SHOWN_CHARS = 1000
+"""Of a value; of longer ones the beginning is shown."""
 
 
 class Histogram(NamedTuple):
@@ -125,9 +127,9 @@ def counts_of(asked: Histogram) -> Statement:
         f"FROM ({counted}) GROUP BY start, item"
     )
     return Statement(
-        f"SELECT item.1 AS kind, item.2 AS value, groupArray((start, part)) FROM ({spread}) GROUP BY kind, value "
+        f"SELECT item.1, substringUTF8(item.2, 1, {SHOWN_CHARS}), groupArray((start, part)) FROM ({spread}) "
         # All events, all values, those without one, and then the largest.
-        "ORDER BY kind DESC, isNull(value) DESC, sum(part) DESC, value LIMIT {rows:UInt32}",
+        "GROUP BY item.1, item.2 ORDER BY item.1 DESC, isNull(item.2) DESC, sum(part) DESC, item.2 LIMIT {rows:UInt32}",
         {**params, "rows": asked.top + 3},
     )
 

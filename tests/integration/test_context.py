@@ -93,14 +93,14 @@ def test_lines_have_the_neighbours_of_their_file_and_cursors_go_on_to_both_ends(
             asking, some = Asking(store, owner.tenant_id), random.Random(1)
             whole = lines(REST, range(4096, 4096 + 300 * 50, 50), NOW - 3600 * 1_000_000)
             old = [(id_, NOW - DAYS * DAY_US - 1) for id_, _ in lines(REST, range(4106, 4206, 20), 0)]
-            gone = whole[10:200:3]
+            gone = [*whole[10:100:3], *whole[150:240]]
             await store_lines(asking, whole)
             await store_lines(asking, [*whole[::2], *old], version=10)
             await store_lines(asking, gone, is_deleted=1, version=HIGHEST_VERSION)
             await store_lines(asking, lines(TWIN, range(4096, 8000, 50), NOW - 1000))
             stranger = Asking(store, f"{owner.tenant_id}-other")
             await store_lines(stranger, lines(REST, range(4096, 9000, 25), NOW - 1000))
-            await store_lines(asking, [(f"{REST}-not a line", NOW)])
+            await store_lines(asking, [(f"{REST}-0000000013no line", NOW)])
             shown = sorted({id_ for id_, _ in whole} - {id_ for id_, _ in gone})
             for event_id in (shown[0], shown[-1], shown[60], *some.sample(shown, 3)):
                 at = shown.index(event_id)

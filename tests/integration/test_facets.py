@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from collector.figures import facets
+from collector.figures import facets, histogram
 from collector.figures.answers import FacetsAnswer
 from collector.tenants.tenants import Tenant
 from tests.integration.conftest import Home
@@ -70,5 +70,8 @@ def test_a_long_value_is_cut_and_says_so(home: Home, owner: Tenant) -> None:
             )
             (facet,) = (await asked(asking, {"fields": "message"})).facets
             assert [(len(value.value), value.truncated) for value in facet.values] == [(1000, False), (1000, True)]
+            by_message = histogram.histogram_of([("by", "message")], **asking.context)
+            answer = histogram.shown(by_message, await asking.run(histogram.counts_of(by_message)), 0.0)
+            assert [(len(series.value), series.count) for series in answer.series or ()] == [(1000, 1), (1000, 1)]
 
     asyncio.run(run())
