@@ -20,7 +20,7 @@ import msgspec
 
 from agent import crash
 from agent.files import identity
-from agent.files.contents import Contents, Lost, Origins
+from agent.files.contents import Contents, Lost, Origins, taken_to
 from agent.files.discover import Found
 from agent.files.expand import Unfinished
 from agent.files.identity import BODY_AT, FileState
@@ -224,11 +224,16 @@ class Catalog:
         else:
             if tail.damage or not tail.ended:
                 return  # what is missing is told when all that can be had is read: `at_end`
-            if tail.size < state.size:
-                self._cut.append(Lost(state, "cut_before_read", state.size - tail.size, tail.size, exact=True))
+            self._lose_behind(state, tail.size)
             if tail.size < state.front[0] and not state.offset:
                 identity.see_front(state, tail.front(BODY_AT))  # what it is compared with before it is read
             state.size = tail.size
+
+    def _lose_behind(self, state: FileState, end: int) -> None:
+        """What was seen of a file behind a position is cut away: lost, but for what is in the spool."""
+        kept = end if state.gaps else max(end, taken_to(state))
+        if state.size > kept:
+            self._cut.append(Lost(state, "cut_before_read", state.size - kept, kept, exact=True))
 
     def see(self, tail: Tail) -> None:
         """Note how far a file reaches that cannot be read yet: should it be cut away before, that much is known to be lost."""
@@ -258,8 +263,7 @@ class Catalog:
         offset = verdict.position if verdict.line_start else tail.line_start(verdict.position)
         offset = offset if offset >= BODY_AT else 0
         log.warning("%s: was cut back; reading again from byte %d, with the same IDs", tail.name, offset)
-        if state.size > state.offset:
-            self._cut.append(Lost(state, "cut_before_read", state.size - state.offset, state.offset, exact=True))
+        self._lose_behind(state, state.offset)
         again = msgspec.structs.replace(
             state, origin=self._make_origin(), offset=offset, replay_until=max(state.replay_until, state.offset), size=tail.size
         )

@@ -40,6 +40,11 @@ class Lost(NamedTuple):
     """Nothing is left of the file: should that be found again after a crash, it is this loss and no other."""
 
 
+def taken_to(state: FileState) -> int:
+    """Up to where a file's bytes are in the spool, but for its gaps; also those that may go on and were sent all the same."""
+    return max(state.offset, state.read_to, state.half_to if state.halves else 0)
+
+
 class Origins:
     """Makes origins: random, 16 hex digits."""
 

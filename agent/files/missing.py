@@ -16,7 +16,7 @@ import logging
 import os
 from collections.abc import Iterator
 
-from agent.files.contents import Contents, Lost
+from agent.files.contents import Contents, Lost, taken_to
 from agent.files.expand import NotYet, Unfinished
 from agent.files.identity import FileState
 from agent.files.tail import Tail, inode_at
@@ -83,12 +83,13 @@ class Search:
 
     def _give_up(self, state: FileState, now_ns: int) -> Iterator[Lost]:
         state.gone_ns = state.gone_ns or now_ns
-        state.finished = not state.gaps and state.size <= max(state.offset, state.read_to, state.half_to if state.halves else 0)
+        unread_from = taken_to(state)
+        state.finished = not state.gaps and state.size <= unread_from
         if not state.finished:
             self._contents.untold.add(state.origin)
         for start, end in state.gaps:
             yield Lost(state, "spool_record_damaged", end - max(start, state.offset), max(start, state.offset), exact=True)
-        if state.size > (unread_from := max(state.offset, state.read_to, state.half_to if state.halves else 0)):
+        if state.size > unread_from:
             reason = "cut_before_read" if os.path.exists(state.path) else "deleted_before_read"
             yield Lost(state, reason, state.size - unread_from, unread_from)
 

@@ -202,6 +202,29 @@ def test_what_was_written_behind_the_copy_is_lost_to_the_byte(agent: AgentProces
     assert (loss["reason"], loss["offset"], loss["lost_bytes"], loss["at_least"]) == ("cut_before_read", size, 14, False)
 
 
+def test_half_a_line_that_was_sent_at_the_end_is_not_lost_with_the_file(tmp_path: Path, logs: Path) -> None:
+    app = App(logs / "app.log")
+    lives = Lives(tmp_path / "spool", (f"{logs}/app.log",), segment_bytes=3000, max_open_files=50)
+    with clock_of_the_agent(lives.clock):
+        app.write(100)
+        lives.start()
+        lives.turns()
+        (logs / "app.log.1").write_bytes(app.path.read_bytes())
+        app.append("never finished")
+        lives.stop()
+        os.truncate(app.path, 0)
+        app.write(3)
+        lives.start()
+        for seconds in (6.0, 6.0):
+            lives.turn(seconds)
+            lives.turns()
+        lives.ship()
+        lives.end()
+    lines = [*app.lines, "never finished"]
+    assert {line: len(lives.store.lines[line.encode()]) for line in lines} == dict.fromkeys(lines, 1)
+    assert lives.store.losses == {}
+
+
 STEPS = 5
 """Between which the agent may look or not: lines that it has no room for, copy, more lines, truncation, other lines."""
 
