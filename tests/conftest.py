@@ -14,9 +14,6 @@ from hypothesis import HealthCheck, settings
 from tests.support.agent import AgentProcess
 from tests.support.sink import SinkProcess
 
-settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("shared")  # a busy machine is no fault of the code
-
 # Programs under test take Ctrl-C, also where the suite runs in the background of a shell, which has it ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
