@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -204,8 +205,7 @@ def test_what_was_written_behind_the_copy_is_lost_to_the_byte(agent: AgentProces
 
 def test_half_a_line_that_was_sent_at_the_end_is_not_lost_with_the_file(tmp_path: Path, logs: Path) -> None:
     app = App(logs / "app.log")
-    lives = Lives(tmp_path / "spool", (f"{logs}/app.log",), segment_bytes=3000, max_open_files=50)
-    with clock_of_the_agent(lives.clock):
+    with a_life(tmp_path, f"{logs}/app.log") as lives:
         app.write(100)
         lives.start()
         lives.turns()
@@ -215,12 +215,19 @@ def test_half_a_line_that_was_sent_at_the_end_is_not_lost_with_the_file(tmp_path
         os.truncate(app.path, 0)
         app.write(3)
         lives.start()
-        for seconds in (6.0, 6.0):
-            lives.turn(seconds)
-            lives.turns()
-        lives.ship()
-        lives.end()
-    lines = [*app.lines, "never finished"]
+        lives.finish(6.0, 6.0)
+    all_once_and_none_lost(lives, [*app.lines, "never finished"])
+
+
+@contextmanager
+def a_life(tmp_path: Path, include: str) -> Iterator[Lives]:
+    """An agent for these files, not started, with a clock that only the test moves."""
+    made = Lives(tmp_path / "spool", (include,), segment_bytes=3000, max_open_files=50)
+    with clock_of_the_agent(made.clock):
+        yield made
+
+
+def all_once_and_none_lost(lives: Lives, lines: list[str]) -> None:
     assert {line: len(lives.store.lines[line.encode()]) for line in lines} == dict.fromkeys(lines, 1)
     assert lives.store.losses == {}
 
@@ -236,7 +243,6 @@ def test_no_byte_is_both_lost_and_shipped_wherever_the_agent_looks(
     tmp_path: Path, logs: Path, looks: set[int], include: str, copy: str, lines: int
 ) -> None:
     app = App(logs / "app.log")
-    lives = Lives(tmp_path / "spool", (f"{logs}/{include}",), segment_bytes=3000, max_open_files=50)
     steps: Iterable[Callable[[], object]] = (
         lambda: app.write(50),
         lambda: (logs / copy).write_bytes(app.path.read_bytes()),
@@ -244,7 +250,7 @@ def test_no_byte_is_both_lost_and_shipped_wherever_the_agent_looks(
         lambda: os.truncate(app.path, 0),
         lambda: app.write(20),
     )
-    with clock_of_the_agent(lives.clock):
+    with a_life(tmp_path, f"{logs}/{include}") as lives:
         app.write(lines)
         lives.start()
         lives.turns()
@@ -256,11 +262,7 @@ def test_no_byte_is_both_lost_and_shipped_wherever_the_agent_looks(
                 lives.turn()
                 lives.turn()
         lives.spool._max_bytes = 1 << 30
-        for seconds in (6.0, 6.0, 6.0):
-            lives.turn(seconds)
-            lives.turns()
-        lives.ship()
-        lives.end()
+        lives.finish(6.0, 6.0, 6.0)
     missing = [line for line in app.lines if line.encode() not in lives.store.lines]
     assert set(missing) <= set(app.lines[lines + 50 : lines + 52]), "what is in the copy is shipped"
     assert lives.store.lost_bytes in (0, sum(len(line) + 1 for line in missing))
@@ -269,8 +271,7 @@ def test_no_byte_is_both_lost_and_shipped_wherever_the_agent_looks(
 def test_a_copy_that_is_seen_before_its_original_was_looked_at_again_is_known_for_one(tmp_path: Path, logs: Path) -> None:
     """Cut away and written anew between two looks, and copied again: what the copy holds is not lost with the original."""
     app = App(logs / "app.log")
-    lives = Lives(tmp_path / "spool", (f"{logs}/app.log*",), segment_bytes=3000, max_open_files=50)
-    with clock_of_the_agent(lives.clock):
+    with a_life(tmp_path, f"{logs}/app.log*") as lives:
         app.write(100)
         lives.start()
         lives.turns()
@@ -282,19 +283,13 @@ def test_a_copy_that_is_seen_before_its_original_was_looked_at_again_is_known_fo
         lives.turn()
         os.truncate(app.path, 0)
         lives.spool._max_bytes = 1 << 30
-        for seconds in (6.0, 6.0, 6.0):
-            lives.turn(seconds)
-            lives.turns()
-        lives.ship()
-        lives.end()
-    assert {line: len(lives.store.lines[line.encode()]) for line in app.lines} == dict.fromkeys(app.lines, 1)
-    assert lives.store.losses == {}
+        lives.finish(6.0, 6.0, 6.0)
+    all_once_and_none_lost(lives, app.lines)
 
 
 def test_a_copy_of_what_was_never_read_is_known_for_one_when_the_original_is_written_anew(tmp_path: Path, logs: Path) -> None:
     app = App(logs / "app.log")
-    lives = Lives(tmp_path / "spool", (f"{logs}/app*",), segment_bytes=3000, max_open_files=50)
-    with clock_of_the_agent(lives.clock):
+    with a_life(tmp_path, f"{logs}/app*") as lives:
         lives.start()
         lives.spool._max_bytes = 0
         app.write(50)
@@ -307,21 +302,15 @@ def test_a_copy_of_what_was_never_read_is_known_for_one_when_the_original_is_wri
         lives.turn(0.1)
         lives.turn(0.1)
         lives.spool._max_bytes = 1 << 30
-        for seconds in (6.0, 6.0, 6.0):
-            lives.turn(seconds)
-            lives.turns()
-        lives.ship()
-        lives.end()
-    assert {line: len(lives.store.lines[line.encode()]) for line in app.lines} == dict.fromkeys(app.lines, 1)
-    assert lives.store.losses == {}
+        lives.finish(6.0, 6.0, 6.0)
+    all_once_and_none_lost(lives, app.lines)
 
 
 def test_a_rotation_that_moves_on_while_a_content_is_looked_for_does_not_hide_it(
     tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = App(logs / "app.log")
-    lives = Lives(tmp_path / "spool", (f"{logs}/app.log",), segment_bytes=3000, max_open_files=50)
-    with clock_of_the_agent(lives.clock):
+    with a_life(tmp_path, f"{logs}/app.log") as lives:
         app.write(100)
         lives.start()
         lives.turns()
@@ -340,10 +329,6 @@ def test_a_rotation_that_moves_on_while_a_content_is_looked_for_does_not_hide_it
             return found
 
         monkeypatch.setattr(contents, "siblings", moved_on)
-        for seconds in (6.0, 6.0, 70.0):
-            lives.turn(seconds)
-            lives.turns()
-        lives.ship()
-        lives.end()
+        lives.finish(6.0, 6.0, 70.0)
     assert lives.store.losses == {}
     assert b"never finished" in lives.store.lines

@@ -64,11 +64,7 @@ def test_an_archive_that_ends_without_a_newline_is_read_once_and_let_go(tmp_path
         app.append("and no newline at its end")
         app.copytruncate(logs / "app.log.1")
         packed(logs / "app.log.1")
-        for seconds in (6.0, 70.0, 6.0, 6.0):
-            lives.turn(seconds)
-            lives.turns()
-        lives.ship()
-        lives.end()
+        lives.finish(6.0, 70.0, 6.0, 6.0)
     lines = [*app.lines, "and no newline at its end"]
     assert {line: len(lives.store.lines[line.encode()]) for line in lines} == dict.fromkeys(lines, 1)
 

@@ -346,6 +346,14 @@ class Lives:
         self.ship()
         self.end()
 
+    def finish(self, *pauses_s: float) -> None:
+        """Time passes, all there is is read and shipped, and the process is gone."""
+        for seconds in pauses_s:
+            self.turn(seconds)
+            self.turns()
+        self.ship()
+        self.end()
+
     def power_cut(self, kept: float, *, zeros: bool) -> None:
         self.end()
         self.disk.power_cut(self.folder, kept, zeros=zeros)
