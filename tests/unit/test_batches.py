@@ -10,7 +10,7 @@ from collector.errors import BadRequest, Invalid, RateLimited
 from collector.ingest import batches
 from collector.ingest.batches import Batch, answer, counts_of
 from collector.ingest.event_checks import ROW_COLUMNS, Refused, Rules
-from collector.ingest.event_portions import MAX_BYTES, MAX_EVENTS
+from collector.ingest.event_portions import MAX_BYTES, MAX_EVENTS, portion_of
 from collector.ingest.event_types import BatchAnswer
 from collector.writing.event_parcels import ACCEPTED, DELETED, DUPLICATE, Verdict, parcels_of
 from collector.writing.event_rows import rows_block, sent
@@ -170,3 +170,26 @@ def test_a_batch_without_faults_is_not_looked_at_one_by_one() -> None:
     assert list(good.whole) == good.events
     for other in (event(title=7), event(event_id="0"), event(event_id="x", timestamp="2200-01-01")):
         assert opened(event(event_id="0"), other).whole is None
+
+
+def test_what_is_chosen_of_a_batch_without_faults_is_that_and_no_more() -> None:
+    """As when a limit admits its beginning only."""
+    good = opened(*(event(event_id=str(n)) for n in range(3)))
+    assert [checked.event_id for checked in good.chosen([0, 2])] == ["0", "2"]
+
+
+def test_events_are_checked_together_only_so_many_and_so_large() -> None:
+    many = opened(*(event(event_id=str(n)) for n in range(2 * MAX_EVENTS + 1)))
+    assert many.whole is not None
+    assert max(len(portion) for portion in many.whole.portions) <= MAX_EVENTS
+    large = [body(event(event_id=str(n), message="x" * (MAX_BYTES * 2 // 3))) for n in range(2)]
+    assert portion_of(large[:1], RULES, mint, 0) is not None
+    assert portion_of(large, RULES, mint, 0) is None, "other tenants' parcels come in between"
+
+
+def test_an_event_without_an_id_gets_that_of_its_place_also_where_they_are_checked_one_by_one() -> None:
+    """In parts, and in a slice that does not begin the batch."""
+    size = batches.SLICE_BYTES // 4
+    batch = opened(*(event(message="x" * size, **({"title": 7} if n % 8 == 3 else {})) for n in range(60)))
+    assert batch.whole is None
+    assert list(batch.ids) == [None if n % 8 == 3 else f"minted-{n}" for n in range(60)]
