@@ -45,6 +45,7 @@ class Allowance(msgspec.Struct, frozen=True):
 async def get_rate_limit(request: web.Request) -> web.Response:
     tenant = await caller.tenant_of(request, caller.ANY_SCOPE)
     quota, usage = request.app[QUOTA], request.app[USAGE]
+    await usage.known(tenant)
     used, used_bytes = usage.used(tenant.tenant_id)
     answer = Allowance(
         tenant_id=tenant.tenant_id,

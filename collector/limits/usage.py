@@ -93,8 +93,7 @@ class Usage:
 
     async def reserve(self, tenant: Tenant, events: int, mode: Mode) -> int:
         """How many of ``events`` the month has room for; they count as used until `release`. Raises StoreError."""
-        if tenant.limits.events_per_month:
-            await self._ensure_read()
+        await self.known(tenant)
         left = self.left(tenant)
         if left is None:
             granted = events
@@ -135,6 +134,11 @@ class Usage:
                 "usage of the month is not written now, and may be forgotten by a crash until it is: %s",
                 str(error) or "too slow",
             )
+
+    async def known(self, tenant: Tenant) -> None:
+        """Read what is used where a tenant's month is limited and that was not possible at the start. Raises StoreError."""
+        if tenant.limits.events_per_month:
+            await self._ensure_read()
 
     def left(self, tenant: Tenant) -> int | None:
         """Events that the month has room for; None without a limit."""

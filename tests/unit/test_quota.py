@@ -264,6 +264,24 @@ def test_a_month_that_cannot_be_read_is_no_verdict_and_a_tenant_without_one_goes
     run(work)
 
 
+def test_a_month_that_could_not_be_read_at_the_start_is_read_before_anything_is_said_of_it() -> None:
+    table = Table()
+    table.rows["t1", 202608, "an earlier life"] = (7, 70)
+
+    async def work(bench: Bench) -> None:
+        table.away = True
+        await bench.usage.start()
+        with pytest.raises(StoreAway):
+            await bench.usage.known(tenant(events_per_month=10))
+        await bench.usage.known(tenant())
+        table.away = False
+        await bench.usage.known(tenant(events_per_month=10))
+        assert bench.usage.left(tenant(events_per_month=10)) == 3
+        await bench.usage.stop()
+
+    run(work, table)
+
+
 def test_counts_that_could_not_be_written_are_written_the_next_time() -> None:
     async def work(bench: Bench) -> None:
         charge = await bench.quota.admit(tenant(), events=5, size_bytes=50)
