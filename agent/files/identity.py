@@ -400,7 +400,7 @@ def judge(
         copied = new.copy and there is not Standing.PACKED
         if copied and (new.size == state.offset or (new.damaged and new.size < state.offset)):
             return Same(state)
-        if there is Standing.JUST_GONE:
+        if there is Standing.JUST_GONE and (new.size >= state.offset or _is_seen_within(state, new.size)):
             return Same(state)
         if there in (Standing.ALIVE, Standing.PACKED):
             found = _beside(new, state, begins, copied=copied) if settled else Wait()
@@ -426,6 +426,12 @@ def _beside(new: Candidate, state: FileState, begins: Begins, *, copied: bool) -
     if inside:
         return Same(state)
     return Fork(state, Rewind(state.offset, line_start=True)) if alike and common >= BODY_AT else New()
+
+
+def _is_seen_within(state: FileState, size: int) -> bool:
+    """Whether anything but its first line tells that a file of so many bytes is the beginning of the known one. Behind a hole
+    at its front, and in less than a rung, nothing can."""
+    return size >= RUNG_BYTES <= len(state.ladder) // 4 * RUNG_BYTES or any(position <= size for position in positions(state))
 
 
 def agrees(state: FileState, common: int, holds: Holds) -> bool:

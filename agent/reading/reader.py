@@ -40,6 +40,8 @@ log = logging.getLogger("agent.reader")
 OTHER_HANDLES = 40
 """What the rest of the program opens: segments, connections, notices, the status socket."""
 FULL_WAIT_S = 0.2
+LAST_WALKS = 3
+"""At the end, for what was found out on the way there."""
 
 
 class Reader:
@@ -197,10 +199,14 @@ class Reader:
         walked = not self._at_once.is_set()
         if walked:
             self.walk.go(time.monotonic())
-        quiet_since_s = time.monotonic()
+        quiet_since_s, walks = time.monotonic(), LAST_WALKS
         while walked and not self._at_once.is_set():
             progress = self.turns.pull_all()
             now_s = time.monotonic()
+            if not progress and self.walk.wanted and walks:  # a file held other content: what that cost is to be told yet
+                walks -= 1
+                self.walk.go(now_s)
+                continue
             grown_s = max((tail.grew_s for tail in self.catalog.tails.values()), default=0.0)
             quiet_since_s = now_s if progress or self.blocked else max(quiet_since_s, grown_s)
             end_s = min(self._stop_by_s, quiet_since_s + self._quiet_s)

@@ -183,6 +183,40 @@ def test_a_short_compressed_file_does_not_wait_for_half_a_line_of_a_file_that_be
     assert names(lives, ["half a line", "half"]) == [1, 0]
 
 
+@pytest.mark.parametrize("front", ["\0" * BODY_AT, "a line of the first\n" * 5], ids=["a hole", "less than a rung"])
+def test_a_short_file_is_no_beginning_of_one_that_has_just_gone_because_their_first_lines_are_equal(
+    lives: Lives, logs: Path, front: str
+) -> None:
+    """Nothing behind them was seen of the other that could tell the two apart."""
+    app, other = App(logs / "app.log"), App(logs / "other.log", "b")
+    app.append(front[:BODY_AT] + "time\n" if front[0] == "\0" else "time\n" + front)
+    lives.turns()
+    for _ in range(2):
+        lives.turn(6.0)
+        lives.turns()
+    app.path.unlink()
+    lives.turn(6.0)
+    other.append("time\n")
+    other.write(1, width=1)
+    for _ in range(3):
+        lives.turn(6.0)
+        lives.turns()
+    assert other.path.stat().st_size < 32
+    assert names(lives, other.lines) == [1]
+
+
+def test_what_was_cut_away_unread_is_told_when_only_the_last_look_finds_it(lives: Lives, logs: Path) -> None:
+    app = App(logs / "app.log")
+    app.append("\0" * (BODY_AT + 900))
+    app.write(3)
+    lives.turn(6.0)
+    app.path.write_text("")
+    app.write(1)
+    lives.stop()
+    assert lives.store.lost_bytes >= 3 * 61
+    assert names(lives, app.lines[3:]) == [1]
+
+
 @pytest.mark.parametrize("front", [0, 600], ids=["a first line", "a hole"])
 def test_half_a_line_between_two_holes_holds_nothing_up(lives: Lives, logs: Path, front: int) -> None:
     """Each is waited for; having waited for the second is no reason to wait for the first again."""
