@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from collector.search.language import patterns, refused
 from collector.search.language.conditions import condition
 from collector.search.language.faults import QueryFault
-from collector.search.language.parsing import MAX_CHARS, parse, words_of
+from collector.search.language.parsing import MAX_CHARS, parse
+from collector.search.language.terms import words_of
 from collector.search.language.tree import And, Between, Bound, Field, Is, Kind, Node, Not, Or, Words
 
 NOW = 1_795_000_000_000_000

@@ -6,7 +6,7 @@ import pytest
 from collector.errors import Invalid
 from collector.ingest.moments import MAX_US, parse_moment, show_moment
 from collector.search import query, summary
-from collector.search.language.parsing import words_of
+from collector.search.language.terms import words_of
 from collector.search.query import AHEAD_US, DAY_US, Search, Span, parse
 
 NOW = 1_795_000_000_000_000

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from collector.search.language import patterns
-from collector.search.language.parsing import WORD
+from collector.search.language.terms import WORD
 from collector.search.language.tree import (
     And,
     Between,
