@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,15 @@ class Store:
 
     retention_days = 0
 
-    def __init__(self, there: set[str], deleted: set[str] = frozenset(), *, too_much: bool = False) -> None:  # type: ignore[assignment]
-        self.there, self.deleted, self.too_much = set(there), set(deleted), too_much
+    def __init__(
+        self,
+        there: Iterable[str],
+        deleted: Iterable[str] = (),
+        *,
+        expired: Iterable[str] = (),
+        too_much: bool = False,
+    ) -> None:
+        self.there, self.deleted, self.expired, self.too_much = set(there), set(deleted), set(expired), too_much
         self.listed = 0
         self.when_listed: Callable[[], None] = lambda: None
 
@@ -46,9 +54,10 @@ class Store:
     async def pages(self, first: str, last: str) -> AsyncIterator[Page]:
         self.listed += 1
         self.when_listed()
-        there, deleted = (sorted(name for name in ids if first <= name <= last) for ids in (self.there, self.deleted))
+        all_ids = (self.there, self.deleted, self.expired)
+        there, deleted, expired = (sorted(name for name in ids if first <= name <= last) for ids in all_ids)
         for at in range(0, max(len(there), 1), 5):
-            yield Page(there[at : at + 5], deleted if at == 0 else [], [])
+            yield Page(there[at : at + 5], deleted if at == 0 else [], expired if at == 0 else [])
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +70,9 @@ def job_of(path: Path) -> Job:
     return Job(path, Source("app", (str(path),)), None, "scope")
 
 
-def compared(path: Path, store: Store, tmp_path: Path) -> tuple[Report, set[str]]:
+def compared(
+    path: Path, store: Store, tmp_path: Path, *, with_changed: bool = False, now_ns: int = 0, job: Job | None = None
+) -> tuple[Report, set[str]]:
     """The report, and the IDs that a repair would send."""
     sent: set[str] = set()
 
@@ -69,8 +80,14 @@ def compared(path: Path, store: Store, tmp_path: Path) -> tuple[Report, set[str]
         starts, texts = lacking.block.taken_apart()
         sent.update(wire.event_id(lacking.block.header.file_id, starts[n], texts[n]) for n in lacking.positions)
 
-    job = job_of(path)
-    comparison = Comparison(store, Unsent(tmp_path / "no-state"), on_lacking=on_lacking)  # type: ignore[arg-type]
+    job = job or job_of(path)
+    comparison = Comparison(
+        store,  # type: ignore[arg-type]
+        Unsent(tmp_path / "no-state"),
+        on_lacking=on_lacking,
+        with_changed=with_changed,
+        now_ns=lambda: now_ns,
+    )
     return asyncio.run(comparison.file(job, shared([job])[path])), sent
 
 
@@ -94,7 +111,7 @@ def test_what_is_missing_extra_deleted_or_changed_is_what_the_plainest_way_finds
     assert (report.lines, report.stored) == (400, 400 - len(lost))
     assert (report.deleted, report.changed) == (len(deleted), len(moved))
     assert (set(report.missing_ids), report.missing) == (lost - deleted - moved, len(lost - deleted - moved))
-    assert set(report.extra_ids) == extra | behind
+    assert (set(report.extra_ids), report.extra) == (extra | behind, len(extra | behind))
     assert sent == lost - deleted - moved
 
 
@@ -127,3 +144,59 @@ def test_ids_that_are_no_lines_of_files_are_passed_over(tmp_path: Path) -> None:
     store = Store({*names[1:], *odd})
     report, sent = compared(path, store, tmp_path)
     assert (report.missing_ids, report.extra, sent) == ([names[0]], 0, {names[0]})
+
+
+def at(name: str, behind: int, check: str = "00000000") -> str:
+    """An ID of the same file that starts so many bytes behind that of an event."""
+    return f"{name[:17]}{int(name[17:29], 16) + behind:012x}-{check}"
+
+
+@pytest.mark.parametrize("behind", [1, STEP + 50], ids=["in its step", "where none begins"])
+def test_an_extra_event_whose_sum_is_nothing_is_found_by_the_count(tmp_path: Path, behind: int) -> None:
+    names = write(tmp_path / "a.log", random.Random(1))
+    starts = [int(name[17:29], 16) for name in names]
+    extra = {
+        at(name, behind) for name, start, after in zip(names, starts, starts[1:], strict=False) if after - start > STEP + 100
+    }
+    assert extra
+    report, sent = compared(tmp_path / "a.log", Store({*names, *extra}), tmp_path)
+    assert (report.stored, report.missing, report.changed, sent) == (400, 0, 0, set())
+    assert (report.extra, set(report.extra_ids)) == (len(extra), extra), "each once, also behind the end of a step"
+
+
+@pytest.mark.parametrize("of", ["there", "deleted", "expired"])
+def test_an_event_that_has_another_form_up_to_where_the_next_one_begins_is_changed(tmp_path: Path, of: str) -> None:
+    """Also where that lies in another step, and where the other form was deleted or has expired: it must not come back."""
+    names = write(tmp_path / "a.log", random.Random(2))
+    starts = [int(name[17:29], 16) for name in names]
+    gone = {name: after - start for name, start, after in zip(names, starts, starts[1:], strict=False) if after - start > 20}
+    there, others = set(names) - gone.keys(), {at(name, length - 1, "00000001") for name, length in gone.items()}
+    stored = {"there": there | others, "deleted": there, "expired": there}[of]
+    store = Store(stored, others if of == "deleted" else (), expired=others if of == "expired" else ())
+    report, sent = compared(tmp_path / "a.log", store, tmp_path)
+    assert (report.changed, report.missing, sent) == (len(gone), 0, set())
+    assert compared(tmp_path / "a.log", store, tmp_path, with_changed=True)[1] == gone.keys()
+
+
+def test_all_are_counted_and_some_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "NAMED_IDS", 3)
+    names = write(tmp_path / "a.log", random.Random(3))
+    extra = {at(names[-1], 2000 + n) for n in range(10)}
+    report, sent = compared(tmp_path / "a.log", Store({*names[20:], *extra}), tmp_path)
+    assert (report.missing, len(report.missing_ids), sent) == (20, 3, set(names[:20]))
+    assert (report.extra, len(report.extra_ids)) == (10, 3)
+
+
+@pytest.mark.parametrize("own_times", [False, True], ids=["time of the file", "times of its events"])
+def test_what_is_older_than_the_collector_keeps_is_expired_and_not_missing(tmp_path: Path, own_times: bool) -> None:
+    path = tmp_path / "a.log"
+    path.write_text('{"time": "2026-01-01T00:00:00Z"}\n{"time": "2026-03-01T00:00:00Z"}\nno time\n')
+    march = 1_772_323_200
+    os.utime(path, (march, march))
+    source = Source("app", (str(path),), format="json" if own_times else "raw")
+    store = Store(())
+    for days, now_s, expired in ((30, march + 86_400, own_times), (30, march + 40 * 86_400, 3), (0, march * 2, 0)):
+        store.retention_days = days
+        job = Job(path, source, None, "scope")
+        report, _ = compared(path, store, tmp_path, now_ns=now_s * 10**9, job=job)
+        assert (report.lines, report.expired, report.missing) == (3, expired, 3 - expired)
