@@ -290,9 +290,9 @@ def test_most_of_these_tests_hold_for_some_events_and_not_for_others() -> None:
     assert len(nothing) <= 20, nothing  # words that only another case, or another field, has
 
 
-def test_every_test_finds_what_it_says_with_the_indexes_and_without(embedded: Home, owner: Tenant) -> None:
+def test_every_test_finds_what_it_says_with_the_indexes_and_without(home: Home, owner: Tenant) -> None:
     async def run() -> None:
-        async with embedded.store() as store:
+        async with home.store() as store:
             await stored(store, owner.tenant_id)
             for asked in ASKED:
                 for one in (asked, opposite(asked, "NOT ")):
