@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from agent import settings, wire
+from agent import patterns, settings, timeformats, wire
 from agent.errors import ConfigError
 from agent.shipping import tls
 
@@ -61,7 +61,7 @@ class Collector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Fields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a JSON line keeps what every event has; names are tried in this order."""
+    """Where a line with names (json, logfmt, regex) keeps what every event has; names are tried in this order."""
 
     time: tuple[str, ...] = wire.Fields().time
     level: tuple[str, ...] = wire.Fields().level
@@ -101,8 +101,14 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Folders in which a rotation puts files, besides their own; relative to it, or absolute."""
     service: str = ""
     """Empty: the source's name."""
-    format: Literal["raw", "json"] = "raw"
+    format: Literal["raw", "json", "logfmt", "clf", "combined", "syslog", "klog", "regex", "auto"] = "raw"
     fields: Fields = Fields()
+    pattern: str = ""
+    """Of the format ``regex``: with named groups; see `agent.patterns`."""
+    time_format: str = timeformats.AUTO
+    """How times are written in json, logfmt and regex; see `agent.timeformats`."""
+    time_zone: str = ""
+    """Of times that do not tell theirs; empty: UTC."""
     labels: dict[str, str] = {}
     labels_file: str = ""
     """More of them, ``key="value"`` a line, as Kubernetes' downward API writes them; see `agent.text.labels`."""
@@ -224,7 +230,12 @@ def _rules(config: Config) -> Iterator[str]:
         for pattern in (*source.include, *source.exclude):
             if not pattern.startswith("/"):
                 yield f"sources[{n}]: {pattern!r} is not absolute; write the whole path, the agent's own folder may change"
-        for fault in (*_start_faults("start", source.start or BEGINNING), *_older_faults(source), *_shape_rules(source)):
+        for fault in (
+            *_start_faults("start", source.start or BEGINNING),
+            *_older_faults(source),
+            *_shape_rules(source),
+            *_format_faults(source),
+        ):
             yield f"sources[{n}].{fault}"
     yield from _start_faults("start", config.start)
     yield from _refused_texts(config)
@@ -312,6 +323,35 @@ def _shape_rules(source: Source) -> Iterator[str]:
             f"encoding: {source.encoding!r} is not one that can be read line by line; utf-8, utf-16, utf-16-le, utf-16-be, "
             "latin-1, the windows-125x and the usual ones of East Asia can"
         )
+
+
+_OWN_TIMES = frozenset((wire.RAW, wire.CLF, wire.COMBINED, wire.SYSLOG, wire.KLOG))
+"""Formats that say themselves how a time is written, or have none."""
+
+
+def _format_faults(source: Source) -> Iterator[str]:
+    """What can be wrong with how a source's lines are to be taken apart."""
+    if source.format == wire.REGEX and not source.pattern:
+        yield "pattern: is missing; the format regex needs one with named groups, like '^(?P<time>\\S+) (?P<message>.*)'"
+    elif source.format != wire.REGEX and source.pattern:
+        yield f"pattern: is only used by the format regex, and format is {source.format}; drop one of the two"
+    elif source.pattern:
+        try:
+            patterns.groups_of(source.pattern)
+        except patterns.BadPattern as fault:
+            yield f"pattern: {fault}"
+    try:
+        timeformats.time_format(source.time_format)
+    except timeformats.BadTimeFormat as fault:
+        yield f"time_format: {fault}"
+    if source.time_format != timeformats.AUTO and source.format in _OWN_TIMES:
+        yield f"time_format: is for json, logfmt and regex; {source.format} has times of its own or none: drop it"
+    try:
+        timeformats.zone(source.time_zone)
+    except timeformats.BadTimeFormat as fault:
+        yield f"time_zone: {fault}"
+    if source.time_zone and source.format == wire.RAW:
+        yield "time_zone: raw lines have no times; drop it, or name the format"
 
 
 def _can_be_read(encoding: str) -> bool:

@@ -65,6 +65,10 @@ MAX_SHAPED_EVENTS = 32_768
 """Most events in a record of version 2: what is said of each of them has to fit below `MAX_RAW_BYTES` with the events."""
 MAX_MARKS = 4096
 
+RAW, JSON, LOGFMT, SYSLOG, KLOG, REGEX, AUTO = "raw", "json", "logfmt", "syslog", "klog", "regex", "auto"
+CLF, COMBINED = "clf", "combined"
+"""Formats of lines. A collector that does not know one keeps the lines as they are."""
+
 RUN_TYPE = "application/vnd.pulsestream.records"
 ANSWER_TYPE = "application/vnd.pulsestream.outcomes+json"
 BLOCKS_PATH = "/api/v1/ingestion/blocks"
@@ -131,11 +135,25 @@ EVENT_ID = re.compile(r"[0-9a-f]{16}-[0-9a-f]{12}-[0-9a-f]{8}")
 
 
 class Fields(msgspec.Struct, frozen=True, array_like=True):
-    """Where a structured line keeps its time, level and message: names tried in this order."""
+    """How a line is taken apart. First where a structured line keeps its time, level and message: names tried in this order."""
 
     time: tuple[str, ...] = ("timestamp", "time", "ts", "@timestamp")
     level: tuple[str, ...] = ("level", "severity", "lvl", "levelname")
     message: tuple[str, ...] = ("message", "msg", "event")
+    pattern: str = ""
+    """Of the format ``regex``: see `agent.patterns`."""
+    time_format: str = ""
+    """How the time is written, see `agent.timeformats`; empty: ``auto``."""
+    time_zone: str = ""
+    """Of times that do not tell theirs: an IANA name or an offset; empty: UTC."""
+
+
+class _Names(msgspec.Struct, frozen=True, array_like=True):
+    """`Fields` that say no more than names, as they are encoded: in the bytes that they had before there was more to say."""
+
+    time: tuple[str, ...]
+    level: tuple[str, ...]
+    message: tuple[str, ...]
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True):
@@ -391,7 +409,12 @@ def encode_record(header: Header, payload: bytes) -> bytes:
 
     Raises ValueError for what no reader would take: better here, where it was made, than as damage when it is read.
     """
-    head = _encode_header(header)
+    fields = header.fields
+    if not (fields.pattern or fields.time_format or fields.time_zone):
+        short = _Names(fields.time, fields.level, fields.message)
+        head = _encode_header(msgspec.structs.replace(header, fields=short))
+    else:
+        head = _encode_header(header)
     if len(head) > MAX_HEADER_BYTES or len(payload) > MAX_PAYLOAD_BYTES:
         raise ValueError(
             f"a record of {header.path or 'no file'} from byte {header.source_from} on has a header of {len(head)} bytes and a "

@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from agent import crash, wire
+from agent import crash, timeformats, wire
 from agent.codec import compress
 from agent.config import Config, Source
 from agent.errors import StorageFull
@@ -342,5 +342,17 @@ def said_of(source: Source, labels: Labels | None = None) -> dict[str, Any]:
         "service": source.service or source.name,
         "format": source.format,
         "labels": (labels or Labels(source.labels, source.labels_file)).now(),
-        "fields": wire.Fields(source.fields.time, source.fields.level, source.fields.message),
+        "fields": _fields_of(source),
     }
+
+
+def _fields_of(source: Source) -> wire.Fields:
+    names = source.fields
+    return wire.Fields(
+        names.time,
+        names.level,
+        names.message,
+        source.pattern,
+        source.time_format.removeprefix(timeformats.AUTO),
+        source.time_zone,
+    )

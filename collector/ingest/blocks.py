@@ -24,6 +24,7 @@ import numpy as np
 
 from agent import wire
 from collector.errors import BadRun, TooLarge, UnsupportedVersion
+from collector.ingest import detection
 from collector.writing.parcels import Distances, Parcel, line_starts
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ MAX_OFFSET = 16**wire.OFFSET_DIGITS - 1
 MAX_DISTANCE = (1 << 32) - 1
 """Furthest that an event of a record starts from its first one."""
 MAX_LOSSES = 10_000
+MAX_RUN_PATTERNS = 32
+"""Different patterns for lines and times in a run: each takes an insert of its own."""
 
 _FILE_ID = re.compile(r"[0-9a-f]{16}")
 _RECORD_ID = re.compile(r"[\x21-\x7e]{1,100}")
@@ -65,6 +68,7 @@ def open_run(
     parcels: list[Parcel] = []
     seen: set[str] = set()
     left = max_raw_bytes
+    patterns: set[tuple[str, str]] = set()
     for record in _records(body):
         header = record.header
         named = header.record_id if _RECORD_ID.fullmatch(header.record_id) else ""
@@ -72,6 +76,12 @@ def open_run(
             _check(header, seen)
             if header.raw_bytes > wire.MAX_RAW_BYTES or (header.raw_bytes > left and parcels):
                 raise _too_large(record, max_raw_bytes)
+            patterns.add((header.fields.pattern, header.fields.time_format))
+            if len(patterns) > MAX_RUN_PATTERNS:
+                raise TooLarge(
+                    f"with record {named} at byte {record.start} the run has more than {MAX_RUN_PATTERNS} different patterns "
+                    "and time formats; send it in smaller runs"
+                )
             left -= header.raw_bytes
             parcels.append(_open(record, tenant, now_ns, replay))
         except _Bomb as bomb:
@@ -123,10 +133,12 @@ def _check(header: wire.Header, seen: set[str]) -> None:
     marks = header.marks if isinstance(header, wire.ShapedHeader) else ()
     if any(len(mark) > wire.MAX_LABELS for mark in marks):
         raise _Wrong(f"a mark of more than {wire.MAX_LABELS} attributes")
-    names = (header.agent, header.scope, header.source, header.service, header.path)
+    fields = header.fields
+    said = (fields.pattern, fields.time_format, fields.time_zone)
+    names = (header.agent, header.scope, header.source, header.service, header.path, *said)
     texts = (*names, *(text for group in (header.labels, *marks) for pair in group.items() for text in pair))
     if any(len(text.encode()) > wire.MAX_TEXT_BYTES for text in texts):
-        raise _Wrong(f"a name, path or label is longer than {wire.MAX_TEXT_BYTES} bytes")
+        raise _Wrong(f"a name, path, label or pattern is longer than {wire.MAX_TEXT_BYTES} bytes")
 
 
 def _open(record: wire.Record, tenant: Tenant, now_ns: int, replay: bool) -> Parcel:
@@ -148,7 +160,8 @@ def _open(record: wire.Record, tenant: Tenant, now_ns: int, replay: bool) -> Par
         return msgspec.structs.replace(parcel, heartbeat=_heartbeat(header, raw))
     if header.kind == wire.COMPLETED:
         return msgspec.structs.replace(parcel, completed=_completed(header, raw))
-    return _data(parcel, raw)
+    parcel = _data(parcel, raw)
+    return msgspec.structs.replace(parcel, format=detection.format_of(parcel.lines)) if header.format == wire.AUTO else parcel
 
 
 def _data(parcel: Parcel, raw: bytes) -> Parcel:

@@ -7,8 +7,7 @@ WORD = "LowCardinality(String)"
 _TEXT = "String CODEC(ZSTD(1))"
 _NUMBER = "UInt64 CODEC(ZSTD(1))"
 
-# Columns that the block views fill; the others keep their defaults for lines of files.
-LINE_COLUMNS = {
+_OF_LINES = {
     "tenant_id": WORD,
     "external_id": _TEXT,
     "timestamp": f"{TIME} CODEC(Delta, ZSTD(1))",
@@ -27,7 +26,7 @@ LINE_COLUMNS = {
 }
 
 EVENT_COLUMNS = {
-    **LINE_COLUMNS,
+    **_OF_LINES,
     "is_deleted": "UInt8",
     "title": _TEXT,
     "endpoint": _TEXT,
@@ -56,6 +55,16 @@ EVENT_COLUMNS = {
 }
 """Stored columns of `events`, in order. Numbers are 0 and texts empty where an event did not say. ``zero_metrics``: the
 names of those numbers that it did say to be 0 (a gRPC status of 0 is a success, not a gap)."""
+
+TRACED = ("trace_id", "span_id")
+REQUESTED = (
+    "endpoint", "method", "user_id", "ip_address", "user_agent", "status_code", "response_time_ms", "response_size_bytes",
+    "zero_metrics",
+)  # fmt: skip
+LINE_COLUMNS = {**_OF_LINES, **{name: EVENT_COLUMNS[name] for name in TRACED}}
+"""Columns that the block views fill; the others keep their defaults for lines of files."""
+REQUEST_COLUMNS = {**LINE_COLUMNS, **{name: EVENT_COLUMNS[name] for name in REQUESTED}}
+"""Those of access logs. They go another way: each column costs every line on its way."""
 
 BLOCK_COLUMNS = {
     "commit_id": "UInt64",
@@ -91,6 +100,20 @@ SHAPED_COLUMNS = {
 }
 """The same for events that transforms have made. ``firsts``: per line, whether an event begins with it; ``marks`` and
 ``times``: an event's own attributes and time. Each is empty where there is nothing to say."""
+
+READ_COLUMNS = {
+    **SHAPED_COLUMNS,
+    "pattern": "String",
+    "groups": "Array(String)",
+    "time_pattern": "String",
+    "time_parts": "Array(UInt8)",
+    "time_scale": "Int8",
+    "zone_from": "Array(Int64)",
+    "zone_shift": "Array(Int64)",
+}
+"""The same for formats that say more of how lines and times are read. The two patterns are the same in all rows of an insert.
+``groups``: the names of those of ``pattern``; ``time_parts`` and ``time_scale``: see `agent.timeformats.TimeFormat`; the zone:
+see `collector.store.formats.times`."""
 
 LOSS_COLUMNS = {
     "tenant_id": WORD,

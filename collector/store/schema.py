@@ -17,14 +17,13 @@ expire whole. The word index is built for closed weeks only: in every merge it w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from collector.errors import ConfigError
 from collector.store import cluster, formats
 from collector.store.columns import (
     AGENT_COLUMNS,
-    BLOCK_COLUMNS,
     EVENT_COLUMNS,
     EXCEPTION_COLUMNS,
     KEY_COLUMNS,
@@ -32,10 +31,11 @@ from collector.store.columns import (
     LINE_COLUMNS,
     LOSS_COLUMNS,
     OUTCOME_COLUMNS,
+    REQUEST_COLUMNS,
     SAVED_SEARCH_COLUMNS,
-    SHAPED_COLUMNS,
     TENANT_COLUMNS,
     TIME,
+    TRACED,
     USAGE_COLUMNS,
     WORD,
 )
@@ -45,8 +45,11 @@ if TYPE_CHECKING:
 
 VERSION = 4
 """2 added the tables and views of events that transforms have made; 3 a column to `events`: which metrics were said to be 0;
-4 an index of the words of titles, a view for analysts, the table of saved searches, and the order of commits, kept through
-merges."""
+4 an index of the words of titles, a view for analysts, the table of saved searches, the order of commits, kept through
+merges, and the tables and views of more formats, with more columns on the way of lines."""
+
+CHANGED = ("ingest_json_view", "ingest_raw_shaped_view", "ingest_json_shaped_view", "ingest_stored")
+"""Views of lines that version 4 made otherwise."""
 
 RETENTION_CLASSES = (7, 14, 30, 90, 365)
 """Days. Each class has weekly partitions of its own, so there must be few; beyond the last, whole years."""
@@ -136,50 +139,71 @@ def statements(database: str) -> list[str]:
             f"TTL toDateTime(seen) + toIntervalDay({AGENT_DAYS})",
         ),
         _kept(database, "saved_searches", SAVED_SEARCH_COLUMNS, "(version)", "(tenant_id, search_id)"),
-        *(_passing(database, formats.table_of(name), BLOCK_COLUMNS, "Null") for name in (formats.RAW, formats.JSON)),
-        *(
-            _passing(database, formats.table_of(name + formats.SHAPED), SHAPED_COLUMNS, "Null")
-            for name in (formats.RAW, formats.JSON)
-        ),
-        _passing(database, "ingest_lines", _lines(), "Null"),
+        *(_passing(database, formats.table_of(name), formats.columns_of(name), "Null") for name in formats.TABLES),
+        _passing(database, "ingest_lines", _passed(LINE_COLUMNS), "Null"),
+        _passing(database, "ingest_requests", _passed(REQUEST_COLUMNS), "Null"),
         _passing(
             database,
             "ingest_exceptions",
             EXCEPTION_COLUMNS,
             "Memory SETTINGS min_rows_to_keep = 1000, max_rows_to_keep = 100000",
         ),
-        _view(database, "ingest_raw_view", "events", formats.raw_view(database)),
-        _view(database, "ingest_json_view", "ingest_lines", formats.json_view(database)),
-        _view(database, "ingest_raw_shaped_view", "ingest_lines", formats.raw_shaped_view(database)),
-        _view(database, "ingest_json_shaped_view", "ingest_lines", formats.json_shaped_view(database)),
-        _view(
-            database,
-            "ingest_stored",
-            "events",
-            f"SELECT {', '.join(LINE_COLUMNS)} FROM {database}.ingest_lines WHERE reason = ''",
-        ),
-        _view(
-            database,
-            "ingest_excepted",
-            "ingest_exceptions",
-            "SELECT commit_id, record, reason, note, parse_error, count() AS events,\n"
-            "    groupArrayIf(offset, reason != '') AS offsets\n"
-            f"FROM {database}.ingest_lines WHERE reason != '' OR note != '' OR parse_error != ''\n"
-            "GROUP BY commit_id, record, reason, note, parse_error",
-        ),
+        *(_view(database, *view) for view in _line_views(database)),
         f"CREATE VIEW IF NOT EXISTS {_events_live(database)}",
         f"CREATE VIEW IF NOT EXISTS {_search(database)}",
     ]
 
 
-def _steps(database: str, found: int) -> list[str]:
-    """What changes tables that a store of version ``found`` may have, once all are there. Each can be run again."""
+def _line_views(database: str) -> list[tuple[str, str, str]]:
+    """Name, target and SELECT of the views that lines go through."""
+    ways = (("", "ingest_lines", LINE_COLUMNS), ("_requests", "ingest_requests", REQUEST_COLUMNS))
+    return [
+        *((f"ingest_{name}_view", formats.target_of(name), text.strip()) for name, text in formats.views(database).items()),
+        *(
+            (f"ingest{way}_stored", "events", f"SELECT {', '.join(columns)} FROM {database}.{table} WHERE reason = ''")
+            for way, table, columns in ways
+        ),
+        *(
+            (
+                f"ingest{way}_excepted",
+                "ingest_exceptions",
+                "SELECT commit_id, record, reason, note, parse_error, count() AS events,\n"
+                "    groupArrayIf(offset, reason != '') AS offsets\n"
+                f"FROM {database}.{table} WHERE reason != '' OR note != '' OR parse_error != ''\n"
+                "GROUP BY commit_id, record, reason, note, parse_error",
+            )
+            for way, table, _ in ways
+        ),
+    ]
+
+
+def _way(database: str, statements: Sequence[str], found: int) -> list[str]:
+    """All that leads from version ``found`` to `VERSION`, in order: tables have their columns before views look for them."""
+    tables = [text for text in statements if text.startswith("CREATE TABLE")]
+    others = [text for text in statements if text not in tables]
+    return [*tables, *_since(found, _new_columns(database)), *others, *_since(found, _steps(database))]
+
+
+def _since(found: int, steps: Mapping[int, list[str]]) -> list[str]:
+    return [statement for version, statements in steps.items() if found < version for statement in statements]
+
+
+def _new_columns(database: str) -> dict[int, list[str]]:
+    """Per version, the columns that it added to tables of older ones. Each statement can be run again."""
     column = "zero_metrics"
     before = list(EVENT_COLUMNS)[list(EVENT_COLUMNS).index(column) - 1]
-    steps = {
+    traced = ", ".join(f"ADD COLUMN IF NOT EXISTS {name} {_passed(LINE_COLUMNS)[name]}" for name in TRACED)
+    return {
+        # Takes no row apart: rows from before have the default, and a 0 of theirs stays "not said".
+        3: [f"ALTER TABLE {database}.events ADD COLUMN IF NOT EXISTS {column} {EVENT_COLUMNS[column]} AFTER {before}"],
+        4: [f"ALTER TABLE {database}.ingest_lines {traced}"],
+    }
+
+
+def _steps(database: str) -> dict[int, list[str]]:
+    """Per version, what else it changed of what a store may have, once all is there. Each statement can be run again."""
+    return {
         3: [
-            # Takes no row apart: rows from before have the default, and a 0 of theirs stays "not said".
-            f"ALTER TABLE {database}.events ADD COLUMN IF NOT EXISTS {column} {EVENT_COLUMNS[column]} AFTER {before}",
             # A view knows the columns there were when it was made.
             f"CREATE OR REPLACE VIEW {_events_live(database)}",
         ],
@@ -189,9 +213,14 @@ def _steps(database: str, found: int) -> list[str]:
             *(f"CREATE OR REPLACE VIEW {view(database)}" for view in (_events_live, _search)),
             # What was merged before has lower numbers than what comes, which is all that matters.
             f"ALTER TABLE {database}.events MODIFY SETTING {COMMIT_ORDER}",
+            # In place: without its view a table would take lines and keep nothing of them.
+            *(
+                f"ALTER TABLE {database}.{name} MODIFY QUERY {select}"
+                for name, _, select in _line_views(database)
+                if name in CHANGED
+            ),
         ],
     }
-    return [statement for version, statements in steps.items() if found < version for statement in statements]
 
 
 async def apply(store: Store) -> int:
@@ -213,7 +242,7 @@ async def apply(store: Store) -> int:
             "start the version that made it, or a newer one"
         )
     if found < VERSION:
-        for statement in [*make[2:], *_steps(store.database, found)]:
+        for statement in _way(store.database, make[2:], found):
             await store.command(statement)
         now = (await store.query("SELECT toUnixTimestamp64Micro(now64(6, 'UTC'))"))[0][0]
         await store.insert("schema_version", ("version", "applied"), [(VERSION, int(now))])
@@ -289,9 +318,9 @@ def _view(database: str, name: str, target: str, select: str) -> str:
     return f"CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.{name} TO {database}.{target} AS\n{select.strip()}"
 
 
-def _lines() -> dict[str, str]:
-    """`LINE_COLUMNS` on their way: no codecs, and what says which line of which commit it is."""
-    plain = {name: kind.partition(" CODEC")[0] for name, kind in LINE_COLUMNS.items()}
+def _passed(columns: Mapping[str, str]) -> dict[str, str]:
+    """Columns of events on their way: no codecs, and what says which line of which commit it is."""
+    plain = {name: kind.partition(" CODEC")[0] for name, kind in columns.items()}
     return {"commit_id": "UInt64", "record": "UInt32", "offset": "UInt64", "reason": WORD, "note": WORD, **plain}
 
 

@@ -15,7 +15,7 @@ Times come back as naive datetimes in UTC. Text that is not UTF-8 comes back as 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -131,6 +131,8 @@ class Store:
         """The schema is applied; set by `collector.store.schema.apply`."""
         self.cluster = ""
         """Whose tables these are, replicated and sharded; empty: those of one server. Set by `collector.store.schema.check`."""
+        self.tried: dict[Hashable, bool] = {}
+        """What `collector.writing.trials` has found out about it."""
 
     @property
     def unclean(self) -> bool:

@@ -15,7 +15,9 @@ What is known before the insert:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -25,7 +27,7 @@ from collector.ingest.moments import parse_moment
 from collector.store import formats
 from collector.store.schema import retention_class
 from collector.writing.parcels import Parcel
-from collector.writing.rows import format_of
+from collector.writing.readings import reading_of
 
 if TYPE_CHECKING:
     from collector.ingest.event_checks import Checked
@@ -36,6 +38,10 @@ MAX_PARTITIONS = 16
 """In a commit of old data; what alone touches more goes alone."""
 MAX_LOOKED_AT_BYTES = 64 << 10
 """A longer line is not parsed here, only for a guess."""
+
+MAX_FRONT_BYTES = 512
+_DATE = re.compile(rb"(\d\d/[A-Z][a-z]{2}/\d{4})|\d{4}([-/])\d\d\2\d\d")
+"""Of the lines of other formats than JSON. One without a year is not looked for: it is of the last twelve months anyway."""
 
 Partition: TypeAlias = tuple[int, int]
 """Class of retention, and number of the week (from Monday on)."""
@@ -86,13 +92,29 @@ def old_partitions(parcel: Parcel, now_us: int) -> frozenset[Partition]:
 
 def _times(parcel: Parcel, now_us: int) -> list[int]:
     """Of the first and the last line, where they tell one."""
-    if format_of(parcel) != formats.JSON:
+    table = reading_of(parcel).table
+    if table == formats.RAW:
         return []
     lines, names = parcel.lines, parcel.header.fields.time
     end = lines.find(b"\n")
     first = lines if end < 0 else lines[:end]
     last = lines[lines.rfind(b"\n") + 1 :]
+    if table != formats.JSON:
+        return [time_us for line in (first, last) if (time_us := _noon(line)) is not None]
     return [time_us for line in (first, last) if (time_us := _time(line, names, now_us)) is not None]
+
+
+def _noon(line: bytes) -> int | None:
+    """Of the day that a line names first, at its front: closer is not needed."""
+    found = _DATE.search(line[:MAX_FRONT_BYTES])
+    if not found:
+        return None
+    text = found[0].decode()
+    try:
+        day = datetime.strptime(text, "%d/%b/%Y") if found[1] else datetime.strptime(text.replace("/", "-"), "%Y-%m-%d")
+    except ValueError:
+        return None
+    return int(day.replace(hour=12, tzinfo=UTC).timestamp()) * 1_000_000
 
 
 def _time(line: bytes, names: Sequence[str], now_us: int) -> int | None:

@@ -1,7 +1,7 @@
 """The part of a commit that writes agent records: look up, write, read back what the engine set aside.
 
-Order: IDs that may be there are looked up → events beyond the retention are set aside → one insert per format → for
-formats that the engine parses, what it set aside is read back. An item (a record) has its outcome in its ``tally``,
+Order: IDs that may be there are looked up → events beyond the retention are set aside → one insert per format and pattern →
+for formats that the engine parses, what it set aside is read back. An item (a record) has its outcome in its ``tally``,
 or the error that kept it from having one in ``error``.
 
 Of what is looked up, that which reads show or which was deleted is a duplicate; what is stored beyond the retention is
@@ -22,13 +22,15 @@ from itertools import groupby
 from secrets import randbits
 from typing import Any
 
+from msgspec.structs import replace
+
 from agent import wire
 from collector.errors import StoreAway, StoreError
 from collector.metrics import Metrics
 from collector.store import formats
 from collector.store.refusals import MAX_INSERT_EVENTS, NOT_CONTENT, STORE_ERROR
 from collector.store.store import Store
-from collector.writing import rows
+from collector.writing import readings, rows, trials
 from collector.writing.backlog import RecordItem
 from collector.writing.parcels import Parcel, cut, ids_of, offsets_of, picked, range_of, starts_of
 
@@ -60,11 +62,12 @@ class Commit:
         """
         pieces = await self._new([item for item in items if item.parcel.lines or item.parcel.events])
         losses = [piece for piece in pieces if piece.parcel.losses]
+        await self._try_patterns(pieces)
         lines = [piece for piece in self._in_time(pieces) if not piece.parcel.losses]
         lines.sort(key=_place)
-        for name in sorted({rows.table_of(piece.parcel) for piece in lines}):
-            for batch in _batches([piece for piece in lines if rows.table_of(piece.parcel) == name]):
-                await self._insert_or_split(name, batch)
+        for group in sorted({readings.group_of(piece.parcel) for piece in lines}):
+            for batch in _batches([piece for piece in lines if readings.group_of(piece.parcel) == group]):
+                await self._insert_or_split(group.table, batch)
         if losses:
             await self._insert_losses(losses)
         self._metrics.commits.labels("split" if self._split else "ok").inc()
@@ -134,6 +137,15 @@ class Commit:
         except StoreError as error:
             raise StoreAway(error.code, error.message) from error
 
+    async def _try_patterns(self, pieces: list[Piece]) -> None:
+        """Lines whose patterns the engine does not take are kept as they are."""
+        for piece in pieces:
+            try:
+                if not await trials.takes(self._store, readings.group_of(piece.parcel)):
+                    piece.parcel = replace(piece.parcel, fault=readings.PATTERN)
+            except StoreError as error:
+                raise StoreAway(error.code, error.message) from error
+
     def _in_time(self, pieces: list[Piece]) -> list[Piece]:
         """Without those whose events are known to be beyond the retention."""
         kept = []
@@ -141,7 +153,8 @@ class Commit:
             if not piece.parcel.losses and rows.expired(piece.parcel, self._now_ns):
                 _refuse(piece, wire.EXPIRED, formats.OLDER_THAN_RETENTION)
                 continue
-            if rows.format_of(piece.parcel) == formats.RAW and rows.ahead(piece.parcel, self._now_ns):
+            reading = readings.reading_of(piece.parcel)
+            if reading.table == formats.RAW and rows.ahead(piece.parcel, self._now_ns):
                 self._metrics.clock_ahead.inc(piece.parcel.events)
             kept.append(piece)
         return kept
@@ -174,7 +187,7 @@ class Commit:
         table = [
             rows.block_row(piece.parcel, commit_id=commit_id, record=n, now_ns=self._now_ns) for n, piece in enumerate(pieces)
         ]
-        await self._store.insert(formats.table_of(name), rows.columns_of(name), table)
+        await self._store.insert(formats.table_of(name), tuple(formats.columns_of(name)), table)
         expired = await self._set_aside(commit_id, pieces) if name in formats.PARSED else {}
         for n, piece in enumerate(pieces):
             gone = expired.get(n, [])

@@ -47,6 +47,10 @@ class Parcel(msgspec.Struct, frozen=True):
     """Per event: when it was written, as text."""
     completed: tuple[str, ...] = ()
     """IDs of events that went on after they had been shipped."""
+    format: str = ""
+    """What the header's ``auto`` turned out to be, of the whole record; empty: as the header says."""
+    fault: str = ""
+    """What the engine has refused of how its lines are to be read."""
 
     @property
     def shaped(self) -> bool:

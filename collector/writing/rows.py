@@ -13,8 +13,8 @@ import numpy as np
 
 from agent import wire
 from collector.store import formats
-from collector.store.columns import BLOCK_COLUMNS, SHAPED_COLUMNS
 from collector.store.schema import retention_class
+from collector.writing import readings
 from collector.writing.parcels import Parcel, begins_of, line_starts
 
 DAY_NS = 86_400_000_000_000
@@ -35,21 +35,6 @@ def version_of(now_ns: int) -> int:
     return _VERSIONS - now_ns
 
 
-def format_of(parcel: Parcel) -> str:
-    """The format its lines are written in; a format this program does not know is kept as it is."""
-    return parcel.header.format if parcel.header.format in formats.FORMATS else formats.RAW
-
-
-def table_of(parcel: Parcel) -> str:
-    """Which of `formats.TABLES` it goes into."""
-    return format_of(parcel) + (formats.SHAPED if parcel.shaped else "")
-
-
-def columns_of(table: str) -> tuple[str, ...]:
-    """The columns of one of `formats.TABLES`."""
-    return tuple(SHAPED_COLUMNS if table.endswith(formats.SHAPED) else BLOCK_COLUMNS)
-
-
 def oldest_ns(parcel: Parcel, now_ns: int) -> int:
     """Events before this are beyond the tenant's retention."""
     return now_ns - parcel.retention_days * DAY_NS
@@ -57,7 +42,7 @@ def oldest_ns(parcel: Parcel, now_ns: int) -> int:
 
 def expired(parcel: Parcel, now_ns: int) -> bool:
     """Whether all its events are beyond the retention: known beforehand where the record's time is theirs."""
-    return table_of(parcel) == formats.RAW and parcel.header.observed_ns < oldest_ns(parcel, now_ns)
+    return readings.table_of(parcel) == formats.RAW and parcel.header.observed_ns < oldest_ns(parcel, now_ns)
 
 
 def ahead(parcel: Parcel, now_ns: int) -> bool:
@@ -66,7 +51,7 @@ def ahead(parcel: Parcel, now_ns: int) -> bool:
 
 
 def block_row(parcel: Parcel, *, commit_id: int, record: int, now_ns: int) -> list[Any]:
-    """One row for the table of its format (`columns_of`)."""
+    """One row for the table of its format, with its `formats.columns_of`."""
     header = parcel.header
     labels = dict(header.labels)
     observed_ns = header.observed_ns
@@ -92,13 +77,29 @@ def block_row(parcel: Parcel, *, commit_id: int, record: int, now_ns: int) -> li
         "time_fields": header.fields.time,
         "level_fields": header.fields.level,
         "message_fields": header.fields.message,
-        "parse_error": "" if header.format in formats.FORMATS else "format",
+        "parse_error": readings.reading_of(parcel).fault,
         "retention_days": retention_class(parcel.retention_days),
         "version": version_of(now_ns),
     }
-    if parcel.shaped:
+    table = readings.table_of(parcel)
+    if parcel.shaped or table in formats.READ:
         row |= _shape(parcel)
-    return [row[name] for name in columns_of(table_of(parcel))]
+    if table in formats.READ:
+        row |= _reading(readings.reading_of(parcel), row["oldest_us"], row["newest_us"])
+    return [row[name] for name in formats.columns_of(table)]
+
+
+def _reading(reading: readings.Reading, oldest_us: int, newest_us: int) -> dict[str, Any]:
+    since, shifts = readings.zone_steps(reading.zone, oldest_us, newest_us)
+    return {
+        "pattern": reading.pattern,
+        "groups": reading.groups,
+        "time_pattern": reading.time.pattern,
+        "time_parts": reading.time.parts,
+        "time_scale": reading.time.scale,
+        "zone_from": since,
+        "zone_shift": shifts,
+    }
 
 
 def _shape(parcel: Parcel) -> dict[str, Any]:

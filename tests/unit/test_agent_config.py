@@ -16,6 +16,7 @@ from agent import settings, wire
 from agent.config import MIB, Config
 from agent.errors import ConfigError
 from agent.files.tail import shortened
+from agent.reading.recorder import said_of
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "agent.yaml"
 MINIMAL = "sources: [{name: app, include: [/var/log/app.log]}]\n"
@@ -53,7 +54,8 @@ def test_all_faults_of_a_file_are_named_at_once_with_place_and_mend() -> None:
     assert faults(text) == [
         "sources[0].name: is missing; it has no default",
         "sources[0].frmat: there is no such setting; did you mean format?",
-        "sources[1].format: invalid enum value 'xml' (the value is 'xml'); one of raw, json",
+        "sources[1].format: invalid enum value 'xml' (the value is 'xml'); one of raw, json, logfmt, "
+        "clf, combined, syslog, klog, regex, auto",
         "spool.max_bytes: expected `int`, got `str` (the value is 'many')",
         "pollling: there is no such setting; did you mean polling?",
         "flush_interval_s: expected `float` > 0.0 (the value is 0)",
@@ -232,3 +234,34 @@ def test_a_path_longer_than_a_collector_takes_is_shown_by_its_end(path: str) -> 
 
 def test_any_other_path_is_shown_as_it_is() -> None:
     assert shortened("/" + "x" * 4095) == "/" + "x" * 4095
+
+
+SOURCE = "sources: [{{name: a, include: [/a], {}}}]"
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        ("format: regex", "pattern: is missing; the format regex needs one"),
+        ("pattern: '(?P<a>x)'", "pattern: is only used by the format regex, and format is raw"),
+        ("format: regex, pattern: '(?P<a>x'", "pattern: is no regular expression"),
+        ("format: regex, pattern: '(?P<a>x)(?=y)'", "pattern: '(?=y' is not taken"),
+        ("format: regex, pattern: '(x)'", "pattern: has no named group; write for instance"),
+        ("format: json, time_format: soon", "time_format: 'soon' is none; write one of auto, iso8601"),
+        ("format: json, time_format: '%H:%M'", "time_format: '%H:%M' does not tell the day"),
+        ("format: syslog, time_format: iso8601", "time_format: is for json, logfmt and regex; syslog has times of its own"),
+        ("format: json, time_zone: Mars/Base", "time_zone: 'Mars/Base' is no time zone that this machine knows"),
+        ("time_zone: +02:00", "time_zone: raw lines have no times"),
+    ],
+)
+def test_a_format_that_cannot_work_is_named(said: str, fault: str) -> None:
+    (found,) = faults(SOURCE.format(said))
+    assert found.startswith(f"sources[0].{fault}")
+
+
+def test_how_lines_are_read_is_said_in_every_record() -> None:
+    said = "format: regex, pattern: '(?<a>x)', time_format: '%F', time_zone: Europe/Paris, fields: {time: [a]}"
+    (source,) = parsed(SOURCE.format(said)).sources
+    fields = said_of(source)["fields"]
+    assert fields == wire.Fields(time=("a",), pattern="(?<a>x)", time_format="%F", time_zone="Europe/Paris")
+    assert said_of(parsed(SOURCE.format("format: auto")).sources[0])["fields"] == wire.Fields()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -101,3 +102,23 @@ def test_a_batch_of_fresh_events_stays_as_it_is() -> None:
     assert ages.fresh_first(events, ages.old_before(NOW_US)) is None
     (only,) = parcels_of("t", events, old_before_us=ages.old_before(NOW_US))
     assert only.old == FRESH
+
+
+@pytest.mark.parametrize(
+    ("format", "front"),
+    [
+        ("combined", '1.2.3.4 - - [{:%d/%b/%Y}:10:00:00 +0000] "GET /'),
+        ("logfmt", "time={:%Y-%m-%d}T10:00:00Z"),
+        ("syslog", "{:%Y-%m-%d}"),
+    ],
+)
+def test_old_lines_of_other_formats_are_told_by_the_day_they_name(format: str, front: str) -> None:
+    def dated(days: int) -> bytes:
+        return front.format(datetime.fromtimestamp(NOW_US / 1e6, UTC) - timedelta(days=days)).encode() + b" x\n"
+
+    assert old_partitions(parcel(dated(0), format=format), NOW_US) == FRESH
+    weeks = {week for _, week in old_partitions(parcel(dated(15) + dated(8), format=format), NOW_US)}
+    assert len(weeks) == 2
+    assert max(weeks) < WEEK
+    assert old_partitions(parcel(b"12/Abc/2020 x\n0000-00-00\n", format=format), NOW_US) == FRESH
+    assert old_partitions(parcel(dated(15), format="raw"), NOW_US) == FRESH

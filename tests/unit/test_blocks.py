@@ -235,6 +235,13 @@ def test_a_run_has_a_limit_but_a_single_record_always_fits() -> None:
     assert len(opened(record(RAW), max_raw_bytes=10)) == 1
 
 
+def test_a_run_has_few_patterns_since_each_takes_an_insert_of_its_own() -> None:
+    bodies = [record(RAW, format="regex", fields=wire.Fields(pattern=f"(?P<a>{n})")) for n in range(33)]
+    assert len(opened(b"".join(bodies[:32]))) == 32
+    with pytest.raises(TooLarge, match="more than 32 different patterns and time formats; send it in smaller runs"):
+        opened(b"".join(bodies))
+
+
 def test_losses_must_be_whole_and_plausible() -> None:
     assert "losses: " in refused(record(b"\x93\x01", kind=wire.LOSS, events=0)).message
     assert "negative" in refused(loss_record(loss("l", lost_bytes=-1))).message

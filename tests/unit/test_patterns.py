@@ -1,103 +1,61 @@
-"""Which patterns of a configuration may be tried on many lines at once."""
+"""What a source's pattern may say, and what is refused before a line meets it."""
 
 from __future__ import annotations
 
-import re
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from agent.text import filters, redact
-from agent.text.patterns import is_line_bound, is_literal
-
-BOUND = r"""nothing like this
-\d{3} (?:a|b)
-(?i)debug
-[a-z]+@[\w.]+
-user=(\S+)
-password=[^\s&]+
-(?P<x>a+?)b
-[^\n]*x
-\"a\"
-^#
-[ \t]x$
-a|b
-[\[\]a-z]
-a.*?b
-\bx\b"""
-BEYOND = r"""^\s*$
-[^a]b
-a++b
-a*+b
-a?+b
-x{2}+
-(?=a)
-(?<!a)b
-(?>a)
-(?(1)a)
-(?s).
-(?-i:a)
-(?-m:^)a
-x(?i:y)
-(?#x)
-(a)\1
-\Aa
-a\Z
-\W
-\D
-\n
-a\x0ab
-[\t-a]
-[^a-z]
-[^\t-z\n]
-[\s]
-[\W]
-[\n]
-é"""
-PARTS = r"""a b . \w \d \S ^ $ \b | ( ) (?: * + ? {2} {1,} [ab] [^\sa] [^\nb] [\w.] \. (?P<x> - @ \t \s [^a] ++ (?="""
-TEXTS = ["", "a", "b", "ab", " ", "a.b", "ba@", "aab", "\t", "-", "1"]
+from agent.patterns import MAX_GROUPS, MAX_STEPS, BadPattern, groups_of
 
 
-@pytest.mark.parametrize("pattern", BOUND.split("\n"))
-def test_what_cannot_leave_a_line_is_tried_on_many_at_once(pattern: str) -> None:
-    assert is_line_bound(pattern)
-
-
-@pytest.mark.parametrize("pattern", [*BEYOND.split("\n"), "a\nb"])
-def test_what_may_see_more_than_its_line_is_tried_on_each_alone(pattern: str) -> None:
-    assert not is_line_bound(pattern)
-    assert not is_literal(pattern)
-
-
-@settings(max_examples=600, deadline=None)
-@given(
-    st.lists(st.sampled_from([*PARTS.split(" "), " "]), min_size=1, max_size=6).map("".join),
-    st.lists(st.sampled_from(TEXTS), min_size=2, max_size=6),
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        (r"^(?P<time>\S+) (?<level>[A-Z]+) (.*)$", ("time", "level", "")),
+        (r"(?i)(?P<a>x)(?:y|z)+?[^]a\]-](?s:.)\(\?\\(?P<b>)", ("a", "b")),
+        (r"(?P<a>[(?=]{2,}\x41\.\[)", ("a",)),
+        (r"(?P<a>(?P<b>(?P<c>x)){3})", ("a", "b", "c")),
+        (r"(?P<a>{)", ("a",)),
+    ],
 )
-def test_many_lines_at_once_give_what_each_alone_does(pattern: str, lines: list[str]) -> None:
-    try:
-        alone = re.compile(pattern.encode(), re.M)
-    except re.error:
-        return
-    if not is_line_bound(pattern):
-        return
-    data = "\n".join(lines).encode()
-    each = [[match.span() for match in alone.finditer(line) if match[0]] for line in data.split(b"\n")]
-    starts = [sum(map(len, lines[:n])) + n for n in range(len(lines))]
-    moved = [(a + start, b + start) for start, spans in zip(starts, each, strict=True) for a, b in spans]
-    assert [match.span() for match in alone.finditer(data) if match[0]] == moved
-    found = filters.compiled(pattern)
-    assert found.find is not None
-    first = next((start for start, line in zip(starts, lines, strict=True) if found.search(line.encode())), None)
-    assert first is None or 0 <= found.find(data, 0) <= first + len(max(lines, key=len))
+def test_groups_have_their_names_in_order(pattern: str, names: tuple[str, ...]) -> None:
+    assert groups_of(pattern) == names
 
 
-@pytest.mark.timeout(30)
-@pytest.mark.parametrize("pattern", ["x=[^&]*&", r"x=\s*y", "(?s)x=.*y", r"x=(?:a|\n)*y"])
-def test_a_pattern_that_may_cross_lines_is_not_tried_on_a_block(pattern: str) -> None:
-    """Where it finds nothing that would look through all that follows, from each line on: minutes for a block."""
-    lines = [b"x=" + b"a" * 12] * 70_000
-    redaction = redact.pattern(pattern, b"[x]")
-    assert redaction.alone
-    assert list(map(redaction.each, lines)) == lines
+@pytest.mark.parametrize(
+    ("pattern", "fault"),
+    [
+        ("(?P<a>x)(", "is no regular expression"),
+        ("(?P<a>x))", "is no regular expression"),
+        ("(?P<a>[x)", "a [ is never closed"),
+        ("(?P<a>x)\\", "ends with a backslash"),
+        ("(?P<a>x)**", "is no regular expression"),
+        ("(?P<a>x)(?P<a>y)", "is no regular expression"),
+        ("x", "no named group"),
+        ("(x)", "no named group"),
+        (r"(?P<a>x)(?=y)", "'(?=y' is not taken"),
+        (r"(?P<a>x)(?<!y)", "is not taken"),
+        (r"(?P<a>x)(?#y)", "is not taken"),
+        (r"(?P<a>x)(?P=a)", "is not taken"),
+        (r"(?P<a>x)(?(1)y)", "is not taken"),
+        (r"(?P<a>x)(?>y)", "is not taken"),
+        (r"(?P<a>x)\1", "back references are not taken"),
+        (r"(?P<a>x++)", "possessive"),
+        (r"(?P<a>x{2}+)", "possessive"),
+        (r"(?P<a>x{,2})", "'{,' is not taken"),
+        (r"(?P<a>x)\Z", r"'\Z' is not taken"),
+        (r"(?P<a>\u0041)", r"'\u' is not taken"),
+        (r"(?P<a>\pL)", r"'\p' is not taken"),
+        (r"(?P<a>[[:alpha:]])", "'[:' is not taken"),
+        (r"(?P<a>[\b])", "is not taken inside"),
+        ("(?P<a>" + "x" * 5000 + ")", "bytes; at most"),
+        ("(?P<a>x)" + "(y)" * MAX_GROUPS, "groups; at most"),
+        ("(?P<a>x{3000})", "steps long"),
+        ("(?P<a>((x{50}){50}){2})", "steps long"),
+        ("(?P<a>(x{1,50}y){1,50})", "steps long"),
+        (f"(?P<a>x{{{MAX_STEPS},}})", "steps long"),
+    ],
+)
+def test_what_the_two_engines_do_not_share_or_what_costs_too_much_is_refused(pattern: str, fault: str) -> None:
+    with pytest.raises(BadPattern) as caught:
+        groups_of(pattern)
+    assert fault in str(caught.value)

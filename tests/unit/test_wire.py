@@ -115,6 +115,21 @@ def test_kept_records_decode_to_what_they_were_made_of_and_encode_to_the_same_by
     assert wire.encode_record(header, bytes(record.payload)) == kept
 
 
+READ_HEADER = msgspec.structs.replace(
+    DATA_HEADER,
+    format="regex",
+    fields=wire.Fields(("t",), ("l",), ("m",), r"(?P<t>\S+) (?P<l>\w+) (?P<m>.*)", "%d.%m.%Y %H:%M", "Europe/Paris"),
+)
+
+
+def test_what_a_record_says_of_how_lines_are_read_is_kept_and_says_nothing_new_where_it_has_nothing_to_say() -> None:
+    kept = golden("record-read-v1.bin")
+    record = wire.decode_record(kept)
+    assert record.header == READ_HEADER
+    assert wire.encode_record(READ_HEADER, bytes(record.payload)) == kept
+    assert wire.decode_record(golden("record-data-v1.bin")).header.fields.pattern == ""
+
+
 def test_the_golden_data_record_sets_every_field() -> None:
     defaults = msgspec.structs.replace(wire.Header(0, ""))
     for field in wire.Header.__struct_fields__:
