@@ -92,6 +92,18 @@ class Fuzzed:
     ) -> tuple[int, bytes]:
         """Send it and check the answer. ``target`` is sent as it is."""
         said: dict[str, Any] = {**({"X-API-Key": self.key} if key else {}), **(headers or {})}
+        kept = self._connection is not None
+        try:
+            status, kind, found = self._sent(method, target, data, said)
+        except ConnectionError:
+            # Idle for `header_timeout_s`, a connection is closed by right; a new one must get an answer.
+            if not kept:
+                raise
+            status, kind, found = self._sent(method, target, data, said)
+        self.check(method, status, kind, found)
+        return status, found
+
+    def _sent(self, method: str, target: str, data: bytes | None, said: Mapping[str, Any]) -> tuple[int, str, bytes]:
         connection = self._connection = self._connection or http.client.HTTPConnection(
             "127.0.0.1", self.collector.port, timeout=60
         )
@@ -111,8 +123,7 @@ class Fuzzed:
         if answer.will_close:
             connection.close()
             self._connection = None
-        self.check(method, answer.status, answer.getheader("Content-Type") or "", found)
-        return answer.status, found
+        return answer.status, answer.getheader("Content-Type") or "", found
 
     def check(self, method: str, status: int, kind: str, found: bytes) -> None:
         assert status < 500, (status, found[:500])
