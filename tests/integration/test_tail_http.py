@@ -97,10 +97,12 @@ def test_filters_choose_and_other_tenants_are_not_there(one: Collector, key: str
 
 
 def test_what_was_stored_already_is_not_told_again(one: Collector, key: str) -> None:
-    run = record(b"one\ntwo\n")
+    run = record(b"one\ntwo\n", base_offset=8192, source_from=8192, source_to=8200)
     assert one.post(key, run).status == 200
     tail = TailReader(one.port, key).reading()
-    assert one.post(key, run).status == 200  # nobody said that it may be there: stored as copies
+    assert one.post(key, run).status == 200
+    outcomes = one.request("GET", "/api/v1/ingestion/outcomes", key=key).body["total"]
+    assert outcomes == {"accepted": 4}, "nobody said that they may be there: copies are stored"
     store(one, key, "new")
     assert tail.wait_for(1) == ["new"]
     assert one.request("DELETE", "/api/v1/ingestion/events/new", key=deleter(one, key)).status == 200
@@ -184,6 +186,7 @@ def test_a_cursor_leads_through_merged_parts_to_what_is_live(tmp_path: Path) -> 
     """What was written meanwhile has been merged, and there is more of it than a page."""
     with ClickHouseFront(tmp_path / "data") as engine, Collector(tmp_path / "c", store=engine.url) as collector:
         key = collector.new_tenant("away")
+        store(collector, key, *(f"earlier-{n}" for n in range(5)))
         first = TailReader(collector.port, key)
         cursor = first.cursor
         first.leave()
