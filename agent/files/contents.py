@@ -143,7 +143,8 @@ class Contents:
             if not state.front[0]:
                 return (state.inode, state.generation) == (tail.inode[1], tail.generation)
             return identity.begins_alike(state, tail.size, tail.holds) and not self._was_read(tail)
-        return bool(state.recent) and tail.size >= state.offset and tail.holds(*state.recent[-1])
+        found = bool(state.recent) and tail.size >= state.offset and tail.holds(*state.recent[-1])
+        return found and not self._is_copy_of_another(state, tail)
 
     def _may_be_in(self, state: FileState, tail: Tail) -> bool:
         """For a compressed file: what it begins with, first; then all that has to be known of it."""
@@ -165,6 +166,21 @@ class Contents:
         if not state.offset:
             return identity.begins_alike(state, size, tail.holds)
         return identity.agrees(state, min(size, state.offset, BODY_AT), tail.holds)
+
+    def _is_copy_of_another(self, state: FileState, tail: Tail) -> bool:
+        """Whether all of a file of `BODY_AT` bytes or more is at the front of one that is there and was read further: it only
+        begins like the content in question."""
+        if tail.size < BODY_AT or tail.packed or (state.inode, state.generation) == (tail.inode[1], tail.generation):
+            return False
+        end = tail.mark(tail.size)
+        owners = (self.owners.get(other.origin) for other in self.states.values() if self._is_ahead(other, state))
+        return any(
+            owner is not None and not owner.packed and owner.look() >= tail.size and owner.holds(*end) for owner in owners
+        )
+
+    @staticmethod
+    def _is_ahead(other: FileState, state: FileState) -> bool:
+        return other.head == state.head and other.offset > state.offset
 
     def _was_read(self, tail: Tail) -> bool:
         """Whether all of a file was read under another state: it may begin like one that was not."""

@@ -217,6 +217,28 @@ def test_what_was_cut_away_unread_is_told_when_only_the_last_look_finds_it(lives
     assert names(lives, app.lines[3:]) == [1]
 
 
+def test_a_copy_of_what_is_there_is_not_what_has_gone_and_began_like_it(lives: Lives, logs: Path) -> None:
+    """The first file was short, and the second one begins with all of it."""
+    app = App(logs / "app.log")
+    app.write(3)
+    lives.turns()
+    before = app.path.read_bytes()
+    app.path.unlink()
+    app.path.write_bytes(before)
+    app.write(3)
+    lives.turn(6.0)
+    lives.turns()
+    app.append("\0" * BODY_AT)
+    lives.ship()
+    lives.power_cut(0.0, zeros=False)
+    (logs / "app.log.bak").write_bytes(app.path.read_bytes())
+    lives.start()
+    for _ in range(3):
+        lives.turn(12.0)
+        lives.turns()
+    assert names(lives, app.lines) == [2] * 3 + [1] * 3
+
+
 @pytest.mark.parametrize("front", [0, 600], ids=["a first line", "a hole"])
 def test_half_a_line_between_two_holes_holds_nothing_up(lives: Lives, logs: Path, front: int) -> None:
     """Each is waited for; having waited for the second is no reason to wait for the first again."""
