@@ -32,7 +32,7 @@ LENGTHS = tuple(
         (SECOND_US, (1, 2, 5, 10, 15, 30)),
         (60 * SECOND_US, (1, 2, 5, 10, 15, 30)),
         (HOUR_US, (1, 2, 3, 6, 12)),
-        (DAY_US, (1, 2, 7, 14, 28)),
+        (DAY_US, (1, 2, 3, 7, 14, 28)),
     )
     for count in counts
 )

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from collector.figures import intervals
@@ -62,6 +62,8 @@ def test_what_is_no_zone_is_none(name: str) -> None:
 
 @given(st.integers(1, 400 * DAY_US))
 @examples(200)
+@example(240 * DAY_US + 1)
+@example(360 * DAY_US + 1)
 def test_the_length_chosen_makes_a_chart_of_any_window(span_us: int) -> None:
     length_us = intervals.chosen_length(0, span_us)
     assert span_us <= intervals.CHOSEN * length_us
