@@ -2,7 +2,8 @@
 
 When a known file is missing at its path, its rotated siblings are looked for beside it and known by content, also where no
 source matches them. Where there is none, what was seen and not read is a loss; where that cannot be told just now, because a
-file cannot be read or a rotation is moving files on, it is looked for again.
+file cannot be read or a rotation is moving files on, it is looked for again. Where several that are missing begin alike, a file
+is of the one whose inode it is, else of the one that was read furthest.
 
 Known limits: a copy below `BODY_AT` bytes that stood beside its original for `SETTLE_S` counts as a file of its own; what was
 unread of the original when that is cut away is told as lost, although the copy is shipped. So is what was unread of a file
@@ -35,6 +36,8 @@ class Search:
         self._looked: dict[tuple[int, int], Tail] = {}
         """Compressed siblings that were looked into and hold nothing that is missing: not to be expanded again."""
         self._waited: set[str] = set()
+        self._open: dict[tuple[tuple[int, int], str], OSError] = {}
+        """Inode and head of files of which could not be told whether a content lies in them: not for another to take."""
         self.goes_on = False
         """It takes more time: call `settle` again soon."""
 
@@ -42,9 +45,8 @@ class Search:
         """Find a holder for every content that lost its own. Yields the tails found, and what is lost."""
         contents = self._contents
         self.goes_on = False
-        for state in list(contents.states.values()):
-            if state.origin in contents.owners or state.finished or state.origin in contents.untold:
-                continue
+        self._open.clear()
+        for state in self._missing():
             if (source := self.source_of(state)) is None:
                 continue
             state.source = source
@@ -62,6 +64,17 @@ class Search:
         if not contents.unsure:
             self._looked.clear()
             self._waited.clear()
+
+    def _missing(self) -> list[FileState]:
+        """Contents without a holder, the one that was read furthest first: where several begin alike, its file holds what was
+        read of the others as well, and is not theirs."""
+        contents = self._contents
+        missing = [
+            state
+            for state in contents.states.values()
+            if state.origin not in contents.owners and not state.finished and state.origin not in contents.untold
+        ]
+        return sorted(missing, key=lambda state: -state.offset)
 
     def _cannot_tell(self, state: FileState, error: OSError) -> None:
         unsure = self._contents.unsure
@@ -121,7 +134,7 @@ class Search:
                 continue
             tail = tail or self._candidate(path, state, stat, now_s)
             try:
-                found = self._contents.is_in(state, tail)
+                found = self._is_in(state, tail) and not self._is_of_another(state, tail, path)
             except OSError as error:
                 found = False
                 matters = not isinstance(error, PermissionError) or stat.st_ino == state.inode
@@ -138,6 +151,26 @@ class Search:
         if trouble is not None:
             raise trouble
         return None
+
+    def _is_in(self, state: FileState, tail: Tail) -> bool:
+        """`Contents.is_in`; what could not be told for one that begins alike and comes first cannot be told either."""
+        asked = tail.inode, state.head
+        if asked in self._open:
+            raise self._open[asked]
+        try:
+            return self._contents.is_in(state, tail)
+        except (NotYet, Unfinished) as error:
+            self._open[asked] = error
+            raise
+
+    def _is_of_another(self, state: FileState, tail: Tail, path: str) -> bool:
+        """Whether another missing one was in this very inode and still is, although it was read less far. Raises OSError."""
+        inode = tail.inode[1], tail.generation
+        return (state.inode, state.generation) != inode and any(
+            (other.inode, other.generation) == inode and path in self._places(other) and self._contents.is_in(other, tail)
+            for other in self._missing()
+            if other.head == state.head
+        )
 
     def _candidate(self, path: str, state: FileState, stat: os.stat_result, now_s: float) -> Tail:
         tail = self._looked.get((stat.st_dev, stat.st_ino))

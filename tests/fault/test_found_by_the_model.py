@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -237,6 +238,66 @@ def test_a_copy_of_what_is_there_is_not_what_has_gone_and_began_like_it(lives: L
         lives.turn(12.0)
         lives.turns()
     assert names(lives, app.lines) == [2] * 3 + [1] * 3
+
+
+def two_that_begin_alike(lives: Lives, logs: Path, *, read: bool) -> App:
+    """Both are known at one path, and nobody has noticed yet that the first, of three lines, is gone for good. The second has
+    these three as well; where it was not ``read`` to its end, one of them was. The agent is gone."""
+    app = App(logs / "app.log")
+    app.write(3)
+    lives.turns()
+    first, *more = app.path.read_bytes().splitlines(keepends=True)
+    app.path.unlink()
+    app.path.write_bytes(first)
+    lives.turn(6.0)
+    lives.turns()
+    app.append(b"".join(more).decode())
+    app.write(3)
+    if read:
+        lives.turn(6.0)
+        lives.turns()
+    lives.ship()
+    lives.end()
+    return app
+
+
+@pytest.mark.parametrize("rotated", ["moved", "copied", "compressed", "being compressed"])
+def test_a_rotated_file_is_of_the_one_that_was_read_furthest_of_those_it_begins_like(
+    lives: Lives, logs: Path, rotated: str
+) -> None:
+    """Out of the patterns and while no agent runs."""
+    app = two_that_begin_alike(lives, logs, read=True)
+    data, gz = app.path.read_bytes(), zlib.compressobj(wbits=31)
+    begun, rest = gz.compress(data[:250]) + gz.flush(zlib.Z_SYNC_FLUSH), gz.compress(data[250:]) + gz.flush()
+    if rotated == "moved":
+        app.path.rename(logs / "app.log.1")
+    else:
+        app.path.unlink()
+        to = logs / ("app.log.1" if rotated == "copied" else "app.log.1.gz")
+        to.write_bytes(data if rotated == "copied" else begun + rest if rotated == "compressed" else begun)
+    lives.start()
+    for _ in range(2):
+        lives.turn(12.0)
+        lives.turns()
+    if rotated == "being compressed":
+        with (logs / "app.log.1.gz").open("ab") as file:
+            file.write(rest)
+    for _ in range(2):
+        lives.turn(12.0)
+        lives.turns()
+    assert names(lives, app.lines) == [2] * 3 + [1] * 3
+    assert not lives.store.losses
+
+
+def test_a_rotated_file_is_of_the_one_that_was_in_its_inode_although_another_was_read_further(lives: Lives, logs: Path) -> None:
+    app = two_that_begin_alike(lives, logs, read=False)
+    app.path.rename(logs / "app.log.1")
+    lives.start()
+    for _ in range(2):
+        lives.turn(12.0)
+        lives.turns()
+    assert names(lives, app.lines) == [2] * 3 + [1] * 3
+    assert not lives.store.losses
 
 
 @pytest.mark.parametrize("front", [0, 600], ids=["a first line", "a hole"])
