@@ -35,7 +35,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from agent.files.gaps import GAP_BYTES
-from agent.files.identity import BODY_AT
+from agent.files.identity import BODY_AT, crc_before
 from tests.support.lives import Lives, clock_of_the_agent, death, small_blocks
 from tests.support.records import zstd
 
@@ -110,6 +110,10 @@ class File:
                 self.tail = half
             at = end
         self.lines = frozenset(lines)
+
+    def holds(self, position: int, crc: int) -> bool:
+        """Whether a mark of the reader's is one of this file. The reader is not asked: it may not know yet where that is."""
+        return len(self.data) >= position and crc_before(self.data, position) == crc
 
     @property
     def begins(self) -> bytes | int:
@@ -490,7 +494,7 @@ class World(RuleBasedStateMachine):
         by_inode = {file.path.stat().st_ino: file for file in self.files.values()}
         for tail in self.lives.reader.catalog.tails.values():
             file = by_inode.get(tail.inode[1])
-            if file is None or tail.state is None or not tail.holds(*(tail.state.recent or [tail.state.front])[-1]):
+            if file is None or tail.state is None or not file.holds(*(tail.state.recent or [tail.state.front])[-1]):
                 continue
             file.origins.add(tail.state.origin)
             for line in file.lines:
