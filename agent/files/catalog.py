@@ -135,6 +135,8 @@ class Catalog:
             if not tail.listed:
                 tail.left_s = now_s if tail.inode in listed_before else tail.left_s
                 yield from self._unlisted(tail)
+        if any(tail.state is None for tail in arrived):
+            yield from self._search.in_own_inodes(now_s)
 
     def _moved(self, tail: Tail, path: str) -> None:
         before = tail.name

@@ -12,6 +12,7 @@ whose folder is gone when the agent starts, and comes back later.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -64,6 +65,32 @@ class Search:
         if not contents.unsure:
             self._looked.clear()
             self._waited.clear()
+
+    def in_own_inodes(self, now_s: float) -> Iterator[Tail]:
+        """Find those that were moved out of the patterns while nobody looked, before a copy of one is taken for it: nothing
+        would lead to what was written to it since. Yields the tails found."""
+        for state in self._missing():
+            if state.origin in self._contents.gone_s or self.source_of(state) is None:
+                continue
+            for path, inode in self._places(state).items():
+                if inode is None or inode[1] != state.inode or inode in self._contents.tails:
+                    continue
+                if (tail := self._own(state, path, now_s)) is not None:
+                    yield self._found(state, tail, path)
+                    break
+
+    def _own(self, state: FileState, path: str, now_s: float) -> Tail | None:
+        """The file at a path, if it is the very one that a content was in, and still holds it."""
+        try:
+            tail = self._contents.new_tail(path, state.source, os.stat(path), now_s)
+        except OSError:
+            return None
+        with contextlib.suppress(OSError):  # it is looked for again
+            same = not tail.packed and self._contents.is_in(state, tail)
+            if same and (tail.inode[1], tail.generation) == (state.inode, state.generation):
+                return tail
+        tail.close()
+        return None
 
     def _missing(self) -> list[FileState]:
         """Contents without a holder, the one that was read furthest first: where several begin alike, its file holds what was

@@ -300,6 +300,27 @@ def test_a_rotated_file_is_of_the_one_that_was_in_its_inode_although_another_was
     assert not lives.store.losses
 
 
+@pytest.mark.parametrize("lines", [3, 2 * BODY_AT // 60], ids=["short", "long"])
+def test_a_copy_is_not_taken_for_what_was_moved_out_of_the_patterns_and_written_to_while_no_agent_ran(
+    lives: Lives, logs: Path, lines: int
+) -> None:
+    app = App(logs / "app.log")
+    app.write(lines)
+    lives.turns()
+    lives.ship()
+    lives.end()
+    (logs / "copy.log").write_bytes(app.path.read_bytes())
+    app.path.rename(logs / "app.log.1")
+    app.path = logs / "app.log.1"
+    app.write(3)
+    lives.start()
+    for _ in range(3):
+        lives.turn(12.0)
+        lives.turns()
+    assert names(lives, app.lines[lines:]) == [1] * 3
+    assert not lives.store.losses
+
+
 @pytest.mark.parametrize("front", [0, 600], ids=["a first line", "a hole"])
 def test_half_a_line_between_two_holes_holds_nothing_up(lives: Lives, logs: Path, front: int) -> None:
     """Each is waited for; having waited for the second is no reason to wait for the first again."""
