@@ -189,8 +189,18 @@ class Newcomers:
             known.inode, known.generation = tail.inode[1], tail.generation
             known.replay_until = max(known.replay_until, tail.size)
             self._contents.hold(tail, known)
-        elif tail.size > known.offset and owner.reach(known.offset + 1) == known.offset and owner.ended:
+        elif tail.size > known.offset and self._goes_its_own_way(tail, owner, known):
             self._go_on_from(tail, known, known.offset)
+
+    @staticmethod
+    def _goes_its_own_way(tail: Tail, owner: Tail, known: FileState) -> bool:
+        """Whether the original ends where it was read to, or what is unread of it, half a line perhaps, is not in its copy. One
+        that was cut away meanwhile says nothing."""
+        there = owner.reach(known.offset + 1)
+        if there <= known.offset or not owner.ended or owner.packed or tail.packed:
+            return there == known.offset and owner.ended
+        still = bool(known.recent) and owner.holds(*known.recent[-1])
+        return still and not owner.holds(*tail.mark(min(tail.size, there)))
 
     def _go_on_from(self, tail: Tail, known: FileState, offset: int) -> None:
         """A file of its own that has the beginning, up to there, in common with a known one."""

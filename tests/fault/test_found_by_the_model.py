@@ -321,6 +321,23 @@ def test_a_copy_is_not_taken_for_what_was_moved_out_of_the_patterns_and_written_
     assert not lives.store.losses
 
 
+def test_a_copy_that_was_written_to_does_not_wait_for_half_a_line_of_its_original(lives: Lives, logs: Path) -> None:
+    """Until that has its end, which may be never, the copy is longer than what was read of it."""
+    app = App(logs / "app.log")
+    app.write(2 * BODY_AT // 60)
+    lives.turns()
+    copy = App(logs / "copy.log", "copy")
+    copy.path.write_bytes(app.path.read_bytes())
+    app.append("half a line")
+    lives.turn(12.0)
+    lives.turns()
+    copy.write(3)
+    for _ in range(2):
+        lives.turn(12.0)
+        lives.turns()
+    assert names(lives, app.lines + copy.lines) == [1] * (len(app.lines) + 3)
+
+
 @pytest.mark.parametrize("front", [0, 600], ids=["a first line", "a hole"])
 def test_half_a_line_between_two_holes_holds_nothing_up(lives: Lives, logs: Path, front: int) -> None:
     """Each is waited for; having waited for the second is no reason to wait for the first again."""
