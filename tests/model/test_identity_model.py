@@ -625,9 +625,11 @@ class World(RuleBasedStateMachine):
                 assert len(names) <= times[text] + self.exempt[text], f"too many of {text[:40]!r}: {names}"
         files = list(self.required())
         required = {line for file in files for line in file.lines}
+        longer = {file.content: file.begins for file in files if len(file.data) >= BODY_AT}
+        begins = {file: longer.get(file.content, file.content) if len(file.data) < BODY_AT else file.begins for file in files}
         wanted = Counter(
-            text for _, _, text in {(file.begins, line.offset, line.text) for file in files for line in file.lines}
-        )
+            text for _, _, text in {(begins[file], line.offset, line.text) for file in files for line in file.lines}
+        )  # what was copied while it was short has the lines of what has grown over 4 KiB since
         for text, count in wanted.items():
             if is_unique(text) or not self.tags_lost:
                 where = {file.path.name for file in self.files.values() if text in {line.text for line in file.lines}}
