@@ -24,7 +24,7 @@ demo: $(VENV)/.demo
 export LOGS
 
 test: $(VENV)/.dev
-	$(PY) -m pytest -n $(JOBS) --dist loadfile
+	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev
 	$(PY) -m ruff format --check .

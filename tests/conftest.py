@@ -24,6 +24,19 @@ settings.register_profile("suite", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("suite")
 
 
+_LONG_FIRST = ("torture", "test_end_to_end.py", "bench", "integration", "fault", "fuzz", "model", "unit")
+"""Files that take minutes come first: one that came last would be waited for alone."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        parts = item.path.parts
+        return next((n for n, name in enumerate(_LONG_FIRST) if name in parts), len(_LONG_FIRST))
+
+    items.sort(key=place)
+
+
 @pytest.fixture(autouse=True)
 def _unit_tests_stay_off_the_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit test that connects or listens fails, also where the code under test swallows errors."""

@@ -145,7 +145,7 @@ def test_memory_that_transforms_free_is_used_again(agent: AgentProcess, logs: Pa
     with log.open("ab") as file:
         file.write(megabyte * 12)
     until(lambda: acked(agent) == 14 * 16_000, "all is acknowledged", told=agent.log)
-    assert faults(agent) - before < 12 * 400
+    assert faults(agent) - before < 12 * 700
 
 
 def acked(agent: AgentProcess) -> int:

@@ -54,7 +54,7 @@ class Owner:
         return self.collector.request(method, path, key=key or self.key, body=sent, headers=named_headers)
 
     def path_of(self, operation: Operation) -> str:
-        return operation.path.format(slug=self.slug, event_id="an-event", key_id="0badc0de")
+        return operation.path.format(slug=self.slug, event_id="an-event", key_id="0badc0de", search_id="0badc0de")
 
 
 @pytest.fixture(scope="module")
