@@ -270,7 +270,11 @@ class Walk:
 
     def _let_go(self, tail: Tail, now_s: float) -> None:
         """A rotated or deleted file, once nothing is left of it, or nothing that could be told from a known file."""
-        if tail.error or tail.unread or not tail.ended or not self._catalog.ends_told:
+        if tail.error or tail.unread or not tail.ended:
+            return
+        self._catalog.at_end(tail)  # its last event may have been taken just now
+        if not self._catalog.ends_told:
+            self.wanted = True
             return
         if tail.state is None:
             self._catalog.drop(tail)
