@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -19,8 +20,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 UNIT = Path(__file__).parent / "unit"
 
-# Tests run side by side on machines that are busy: how long an example takes says nothing about the code.
-settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Tests run side by side on machines that are busy: how long an example takes says nothing about the code. The suite tries the
+# same examples each time, so that it fails for what was changed; `make fuzz` and `make model` draw others.
+settings.register_profile(
+    "suite",
+    deadline=None,
+    derandomize="FUZZ" not in os.environ and "MODEL" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("suite")
 
 
