@@ -70,8 +70,9 @@ class Search:
         """Find those that were moved out of the patterns while nobody looked, before a copy of one is taken for it: nothing
         would lead to what was written to it since. Yields the tails found."""
         for state in self._missing():
-            if state.origin in self._contents.gone_s or self.source_of(state) is None:
+            if state.origin in self._contents.gone_s or (source := self.source_of(state)) is None:
                 continue
+            state.source = source
             for path, inode in self._places(state).items():
                 if inode is None or inode[1] != state.inode or inode in self._contents.tails:
                     continue
