@@ -25,7 +25,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import uuid4
 
-from collector.errors import StoreAway, StoreError
+from collector.errors import StoreAway
 from collector.metrics import Metrics
 from collector.store.cluster import EVENTS, LOCAL
 from collector.store.schema import TITLE_INDEX, WORD_INDEX
@@ -130,7 +130,7 @@ class Sealer:
                 building = self._store.ready and await self.look()
             except StoreAway as error:
                 log.debug("the word index is looked after later: %s", error)
-            except StoreError:
+            except Exception:  # whatever it is, the next look must come
                 log.exception("looking after the word index failed; it is tried again, searches do without it")
             await asyncio.sleep(BUILDING_LOOK_S if building else LOOK_S)
 

@@ -2,7 +2,7 @@
 
 A collector on each server takes copies of the same events; whichever is asked shows each of them once, and they lie on both
 shards. Skipped with the reason where no Docker engine answers; the text itself is held by `tests.unit.test_cluster`, and that
-the engine takes it apart by `tests.integration.test_store`.
+the engine takes it apart by `tests.integration.test_statements`.
 """
 
 from __future__ import annotations
