@@ -91,6 +91,8 @@ class Reader:
         self._held = held
         tails, self.recorder.losses = held.take() if held is not None else ([], [])
         self.catalog.adopt(tails)
+        self.has_looked = False
+        """Whether what the sources have is known: no files may also mean that none was looked for."""
         self._noted_s = 0.0
         self._stop_by_s = float("inf")
         self._quiet_s = 0.0
@@ -165,6 +167,7 @@ class Reader:
         self.turns.read_due()
         for tail in self.bounds.keep(now_s):
             self.turns.leave(tail)
+        self.has_looked = True
         self._note_acks()
         for path in self.walk.watcher.wait(self._pause_s(), self._stop):
             self.walk.notice(path)

@@ -69,7 +69,7 @@ def snapshot(reader: Reader, spool: Spool, ledger: Ledger, scope: Scope, *, pid:
         "reading": "waiting for room in the spool" if reader.blocked else "ok",
         "spool_bytes": spool.size_bytes,
         "unread_bytes": reader.unread_bytes(),
-        "drained": spool.drained,
+        "drained": reader.has_looked and spool.drained,
         "lost_bytes": counts.get("lost_bytes", 0),
         "losses": ledger.losses(),
         "held_bytes": reader.bounds.held_bytes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 
 from agent import wire
 from agent.errors import StorageFull
+from agent.scope import Scope
+from agent.status.status import snapshot
 from collector.limits import allowance
-from tests.support.agent import AgentProcess, App, arrived, exactly_once
+from tests.support.agent import SCOPE, AgentProcess, App, arrived, exactly_once
 from tests.support.disk import FakeDisk
 from tests.support.reading import Reading, spooled
 from tests.support.sink import MONTH_LIMIT, SinkProcess
@@ -205,3 +208,18 @@ def test_check_says_what_would_be_shipped_and_how_long_the_quota_lasts(
     assert f"{size:,} bytes  {logs}/app.log  (source app, read before: 0 to ship)" in text
     assert "To ship: 1 files, 12,200 bytes, about 200 events." in text
     assert "The tenant may send 10,000 events a month: that is 0.02 months of it." in text
+
+
+def test_nothing_is_called_drained_before_the_files_were_looked_for(tmp_path: Path, logs: Path) -> None:
+    """An empty spool and no known files: what `status` would take for the end of all work."""
+    App(logs / "app.log").write(10)
+    reading = Reading(tmp_path / "spool", logs)
+    said = partial(snapshot, reading.reader, reading.spool, reading.ledger, Scope(SCOPE, "the test"), pid=1)
+    assert (said()["drained"], said()["unread_bytes"]) == (False, 0)
+    with reading:
+        reading.has_read(10)
+        until(lambda: reading.reader.has_looked, "the reader has looked")
+        assert not said()["drained"]
+    with Reading(tmp_path / "other", tmp_path / "nothing") as reading:
+        said = partial(snapshot, reading.reader, reading.spool, reading.ledger, Scope(SCOPE, "the test"), pid=1)
+        until(lambda: said()["drained"], "nothing is there to read")
