@@ -8,6 +8,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from agent.files.identity import FileState
 from agent.shipping import probe
 from agent.spool.spool import Spool
 from agent.status import explain, forecast, overview, status
-from agent.text import labels, shape
+from agent.text import labels, pathlabels, shape
 from agent.torture import command as torture
 from agent.verifying import naming, verify
 
@@ -100,15 +101,26 @@ def _check(options: argparse.Namespace) -> int:
 def _survey(config: Config, state: Spool | None, *, retention_days: int) -> tuple[list[dict[str, Any]], list[str], list[str]]:
     """The files that match, what may be as it should, and what stands in the way of reading them."""
     files = forecast.survey(config, state.recovery if state else None, time.time_ns(), retention_days=retention_days)
-    warnings, problems = [], []
+    warnings: list[str] = []
+    problems: list[str] = []
     for path, _, _ in discover.find(_globs(config)):
         if not os.access(path, os.R_OK):
             problems.append(f"{path}: cannot be read by this user; give it read access, or exclude the file")
+    warnings += _without_labels(config, files)
     matched = {file["source"] for file in files}
     for name, include, _ in _globs(config):
         if name not in matched:
             warnings.append(f"source {name}: nothing matches {', '.join(include)}; files that appear later are picked up")
     return files, warnings, problems
+
+
+def _without_labels(config: Config, files: list[dict[str, Any]]) -> Iterator[str]:
+    """Sources with files that none of their path_labels is found in."""
+    for source in config.sources:
+        paths = [file["path"] for file in files if file["source"] == source.name] if source.path_labels else []
+        bare = [path for path in paths if pathlabels.of_file(source.path_labels, path, path) == pathlabels.NOTHING]
+        if bare:
+            yield f"source {source.name}: none of path_labels is found in {len(bare)} paths, such as {bare[0]}; they go without"
 
 
 def _globs(config: Config) -> list[discover.Globs]:
@@ -123,6 +135,9 @@ def _explain(options: argparse.Namespace) -> int:
         said = None
     files = said["files"] if said else status.resting(Path(config.state_dir))["files"]
     answer = explain.explain(str(options.path.absolute()), _globs(config), files, running=said is not None)
+    for source in config.sources:
+        if source.name == answer["source"] and source.path_labels:
+            answer["path_labels"] = pathlabels.of_file(source.path_labels, options.path.absolute(), answer["path"])._asdict()
     if options.json:
         _print_json(answer)
     else:

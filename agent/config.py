@@ -17,6 +17,7 @@ import msgspec
 from agent import patterns, settings, timeformats, wire
 from agent.errors import ConfigError
 from agent.shipping import tls
+from agent.text import pathlabels
 
 MIB = 1 << 20
 MIN_SEGMENTS = 4
@@ -112,6 +113,8 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: dict[str, str] = {}
     labels_file: str = ""
     """More of them, ``key="value"`` a line, as Kubernetes' downward API writes them; see `agent.text.labels`."""
+    path_labels: tuple[str, ...] = ()
+    """More of them: patterns that take a file's path apart; see `agent.text.pathlabels`."""
     encoding: str = "utf-8"
     container: Literal["", "cri", "docker"] = ""
     multiline: Multiline = Multiline()
@@ -297,6 +300,8 @@ def _refused_texts(config: Config) -> Iterator[str]:
             if (length := len(key.encode())) > wire.MAX_TEXT_BYTES:
                 yield f"sources[{n}].labels: the name {key[:40]!r} has {length} bytes; {_TOO_LONG}"
             texts[f"sources[{n}].labels.{key[:40]}"] = value
+        for fault in pathlabels.faults(source.path_labels, room=max(0, wire.MAX_LABELS - len(source.labels))):
+            yield f"sources[{n}].path_labels: {fault}"
     for place, text in texts.items():
         if (length := len(text.encode())) > wire.MAX_TEXT_BYTES:
             yield f"{place}: has {length} bytes, {_TOO_LONG}"

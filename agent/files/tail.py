@@ -73,6 +73,12 @@ def shortened(text: str) -> str:
     return "…" + data[-wire.MAX_TEXT_BYTES + len("…".encode()) :].decode("utf-8", "ignore")
 
 
+def shown(path: str) -> str:
+    """A path as text: see `Tail.name`."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return text if len(text) <= wire.MAX_TEXT_BYTES // 4 else shortened(text)
+
+
 class LongLine:
     """A line longer than a block that was looked through up to ``looked_to``: see `agent.text.longline`."""
 
@@ -146,8 +152,12 @@ class Tail:
     def name(self) -> str:
         """The path as text that can be written down: bytes that are no UTF-8 are shown escaped; the end of it where that
         makes it longer than a collector takes."""
-        text = os.fsencode(self.path).decode("utf-8", "backslashreplace")
-        return text if len(text) <= wire.MAX_TEXT_BYTES // 4 else shortened(text)
+        return shown(self.path)
+
+    @property
+    def real_name(self) -> str:
+        """The same of where links lead."""
+        return shown(self.real_path)
 
     @property
     def place(self) -> bytes:

@@ -36,10 +36,11 @@ from agent.ledger import Ledger
 from agent.logs import REPEAT_S, Fault
 from agent.spool.segment import Checkpoint, encode_checkpoint, merge
 from agent.spool.spool import Spool, loss_record
-from agent.text import packing
+from agent.text import packing, pathlabels
 from agent.text.blocks import invalid_lines
 from agent.text.labels import Labels
 from agent.text.packing import Shaped
+from agent.text.pathlabels import PathLabels
 
 log = logging.getLogger("agent.reader")
 
@@ -72,7 +73,8 @@ class Recorder:
         self._ledger = ledger
         self._on_append = on_append
         self._sources = {source.name: source for source in config.sources}
-        self._labels = {source.name: Labels(source.labels, source.labels_file) for source in config.sources}
+        self._paths = {source.name: PathLabels(source.path_labels) for source in config.sources}
+        self._labels = {source.name: _labels_of(source, self._paths[source.name].most) for source in config.sources}
         self._drops_oldest = config.spool.policy == "drop_oldest"
         self._boot = os.urandom(4).hex()
         self._records = 0
@@ -244,6 +246,7 @@ class Recorder:
         self, tail: Tail, state: FileState, place: tuple[int, int], begin: int, raw_bytes: int, events: int, flags: int
     ) -> wire.Header:
         source = self._sources[tail.source]
+        path = self._paths[source.name].of(tail.name, tail.real_name) if source.path_labels else pathlabels.NOTHING
         return wire.Header(
             wire.DATA,
             self._next_id(),
@@ -260,7 +263,7 @@ class Recorder:
             events=events,
             observed_ns=time.time_ns(),
             flags=flags,
-            **said_of(source, self._labels[source.name]),
+            **said_of(source, path, self._labels[source.name]),
         )
 
     def _passed_over(self, tail: Tail, at: int, count: int) -> None:
@@ -336,14 +339,24 @@ def _offset_of(external_id: str) -> int:
     return int(external_id.split("-")[1], 16)
 
 
-def said_of(source: Source, labels: Labels | None = None) -> dict[str, Any]:
-    """What every record of a source says of it, by the names of `wire.Header`. ``labels``: where they are kept."""
+def said_of(source: Source, path: pathlabels.Said = pathlabels.NOTHING, labels: Labels | None = None) -> dict[str, Any]:
+    """What every record of a file says of where it is from, by the names of `wire.Header`.
+
+    Args:
+        path: what the file's path says.
+        labels: where the source's are kept.
+    """
+    now = (labels or _labels_of(source, len(path.labels))).now()
     return {
-        "service": source.service or source.name,
+        "service": path.service or source.service or source.name,
         "format": source.format,
-        "labels": (labels or Labels(source.labels, source.labels_file)).now(),
+        "labels": {**now, **path.labels, **source.labels} if path.labels else now,
         "fields": _fields_of(source),
     }
+
+
+def _labels_of(source: Source, from_path: int) -> Labels:
+    return Labels(source.labels, source.labels_file, room=wire.MAX_LABELS - from_path)
 
 
 def _fields_of(source: Source) -> wire.Fields:

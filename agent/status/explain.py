@@ -71,6 +71,9 @@ def _matched(path: str, globs: list[Globs]) -> tuple[str | None, str]:
 def lines(answer: Mapping[str, Any]) -> list[str]:
     """The same for people."""
     said = [f"{answer['path']}: source {answer['source'] or '(none)'}: {answer['why']}"]
+    if (found := answer.get("path_labels")) is not None:
+        labels = ", ".join(f"{name}={value}" for name, value in found["labels"].items()) or "no labels"
+        said.append(f"  by its path: {labels}" + (f"; service {found['service']}" if found["service"] else ""))
     for file in answer["known_as"]:
         acked = "unknown" if file.get("acked_offset") is None else f"{file['acked_offset']:,}"
         said.append(

@@ -30,10 +30,11 @@ _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class Labels:
-    """Owned by the reader thread. ``given``: by the configuration."""
+    """Owned by the reader thread. ``given``: by the configuration; ``room``: for all labels."""
 
-    def __init__(self, given: Mapping[str, str], path: str = "") -> None:
+    def __init__(self, given: Mapping[str, str], path: str = "", *, room: int = wire.MAX_LABELS) -> None:
         self._given = dict(given)
+        self._room = max(0, room - len(given))
         self._path = path
         self._now = self._given
         self._seen: tuple[int, int, int] | None = None
@@ -61,10 +62,9 @@ class Labels:
             return
         self._fault.over()
         self._seen = seen
-        room = wire.MAX_LABELS - len(self._given)
         extra = [name for name in found if name not in self._given]
-        self._now = {name: found[name] for name in extra[:room]} | self._given
-        left_out += extra[room:]
+        self._now = {name: found[name] for name in extra[: self._room]} | self._given
+        left_out += extra[self._room :]
         if left_out:
             shown = ", ".join(left_out[:5])
             log.warning(

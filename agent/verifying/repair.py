@@ -20,6 +20,7 @@ from agent.files.tail import shortened
 from agent.reading.recorder import said_of
 from agent.shipping import retry
 from agent.shipping.transport import NoReply, Transport
+from agent.text import pathlabels
 from agent.text.picking import picked
 from agent.verifying.asking import CannotAsk
 from agent.verifying.comparing import Lacking
@@ -71,19 +72,20 @@ class Repairer:
     async def send(self, lacking: Lacking) -> None:
         """Send it, with what comes next; `finish` sends the rest. Raises CannotAsk."""
         job, block = lacking.job, lacking.block
+        path = shortened(os.fsencode(job.path).decode("utf-8", "backslashreplace"))
         plain = msgspec.structs.replace(
             block.header,
             record_id=f"{self._name}-{self.sent.records}",
             agent=self._agent,
             scope=self._scope,
             source=job.source.name,
-            path=shortened(os.fsencode(job.path).decode("utf-8", "backslashreplace")),
+            path=path,
             origin=job.state.origin if job.state else "",
             source_from=block.offset,
             source_to=block.end,
             observed_ns=lacking.mtime_ns,
             flags=block.header.flags | wire.REPLAY,
-            **said_of(job.source),
+            **said_of(job.source, pathlabels.of_file(job.source.path_labels, job.path, path)),
         )
         header, payload = picked(plain, block.payload, lacking.positions)
         self.sent.records += 1

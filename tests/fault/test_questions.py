@@ -58,3 +58,14 @@ def test_explain_says_why_no_source_has_a_file(agent: AgentProcess, logs: Path) 
         said = agent.command("explain", str(logs / name))
         assert said.returncode == 1
         assert why in said.stdout
+
+
+def test_what_a_path_says_is_shown_before_anything_is_shipped(agent: AgentProcess, logs: Path) -> None:
+    agent.settings["sources"][0]["path_labels"] = [r"/(?P<shop>[^/-]+)-(?P<service>[^/]+)\.log$"]
+    agent.configure()
+    for name in ("blue-web.log", "plain.log"):
+        (logs / name).write_text("line\n")
+    assert "\n  by its path: shop=blue; service web\n" in agent.command("explain", str(logs / "blue-web.log")).stdout
+    assert "\n  by its path: no labels\n" in agent.command("explain", str(logs / "plain.log")).stdout
+    (warning,) = json.loads(agent.command("check", "--json").stdout)["warnings"]
+    assert warning == f"source app: none of path_labels is found in 1 paths, such as {logs}/plain.log; they go without"

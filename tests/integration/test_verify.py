@@ -31,6 +31,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("chdb") is None, reason="the engine (chdb) is not installed"),
 ]
 
+KIND = r"/(?P<kind>[^/]+)\.(?P<service>[^/]+)$"
 DEAD_URL = "http://127.0.0.1:9"
 COLUMNS = "external_id, message, severity, service, source, path, attributes, parse_error"
 
@@ -131,7 +132,7 @@ def write_kinds(logs: Path) -> list[dict[str, Any]]:
         {"name": "plain", "include": [str(logs / "*.log")], "labels": {"team": "a"}},
         {"name": "json", "include": [str(logs / "*.json")], "format": "json", "redact": {"presets": ["email"]}},
         {"name": "trace", "include": [str(logs / "*.txt")], "multiline": {"start": "^\\d{4}-", "timeout_s": 300}},
-        {"name": "cri", "include": [str(logs / "*.pod")], "container": "cri", "max_line_bytes": 1024},
+        {"name": "cri", "include": [str(logs / "*.pod")], "container": "cri", "max_line_bytes": 1024, "path_labels": [KIND]},
     ]
 
 

@@ -105,6 +105,7 @@ LONG = "ä" * (wire.MAX_TEXT_BYTES // 2 + 1)
         (f"sources: [{{name: app, include: [/a], labels: {{region: {LONG}}}}}]", "sources[0].labels.region: has 4098 bytes, a"),
         (f"sources: [{{name: app, include: [/a], labels: {{? {LONG} : x}}}}]", "sources[0].labels: the name 'ääää"),
         (f"sources: [{{name: app, include: [/a], service: {LONG}}}]", "sources[0].service: has 4098 bytes, a collector"),
+        ("sources: [{name: app, include: [/a], path_labels: ['(']}]", "sources[0].path_labels: '(' is no regular expression: "),
         (MINIMAL + f"name: {LONG}", "name: has 4098 bytes, a collector takes at most 4096; shorten it"),
         (MINIMAL + f"scope: {LONG}", "scope: has 4098 bytes, a collector takes at most 4096; shorten it"),
     ],
