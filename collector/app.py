@@ -78,6 +78,7 @@ from collector.serving.front import respond
 from collector.serving.peers import ALONE, Peers
 from collector.store import schema
 from collector.store.breakage import Breakage
+from collector.store.lookout import Lookout
 from collector.store.sealing import Sealer
 from collector.store.store import Row, Store
 from collector.streams import export, tail
@@ -121,7 +122,9 @@ def build(config: Config, peers: Peers = ALONE) -> web.Application:
         tenant_share=config.writer.tenant_share,
         retry_after_s=config.writer.retry_after_s,
     )
-    app.cleanup_ctx.extend((_threads, _store, _breakage, _schema, _sealing, _tenants, _quota, _reports, _tails, _writer))
+    app.cleanup_ctx.extend(
+        (_threads, _store, _breakage, _schema, _sealing, _lookout, _tenants, _quota, _reports, _tails, _writer)
+    )
     app[STOPPING] = asyncio.Event()
     app[STREAMS] = set()
     app[EXPORTS] = Seats("exports", "streams.max_exports", config.streams.max_exports)
@@ -219,6 +222,13 @@ async def _sealing(app: web.Application) -> AsyncIterator[None]:
     sealer.start()
     yield
     await sealer.stop()
+
+
+async def _lookout(app: web.Application) -> AsyncIterator[None]:
+    lookout = Lookout(app[STORE], app[METRICS])
+    lookout.start()
+    yield
+    await lookout.stop()
 
 
 async def _tenants(app: web.Application) -> AsyncIterator[None]:

@@ -7,6 +7,7 @@ read once, at load. `parse` is pure; `load` reads. Rules between fields are chec
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -49,6 +50,8 @@ class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user: str = "default"
     password: str = ""
     password_file: str = ""
+    ca_file: str = ""
+    """Authorities of an https server's certificate, PEM, beside the system's."""
     connect_timeout_s: Seconds = 2.0
     query_timeout_s: Seconds = 30.0
     readers: Annotated[int, msgspec.Meta(ge=2, le=64)] = 4
@@ -123,6 +126,8 @@ class QuotaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Empty: in the memory of this collector. Else redis://host:port/number (rediss:// with TLS), shared by all."""
     redis_password: str = ""
     redis_password_file: str = ""
+    redis_ca_file: str = ""
+    """Authorities of its certificate, PEM, instead of the system's; for rediss://."""
     redis_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=10)] = 0.25
     """An answer later than this counts as none."""
     replicas: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
@@ -196,6 +201,8 @@ def with_secrets(config: Config, *, where: str) -> Config:
             f"{where}: admin_token has {len(config.admin_token)} characters; use at least {MIN_ADMIN_TOKEN_CHARS}, "
             "for instance from `openssl rand -hex 32`"
         )
+    check_authorities(config.store.ca_file, f"{where}: store.ca_file")
+    check_authorities(config.quota.redis_ca_file, f"{where}: quota.redis_ca_file")
     return config
 
 
@@ -225,6 +232,17 @@ def read_secret(path: str, field: str) -> str:
         return settings.read_secret(path, field)
     except settings.SettingsError as error:
         raise ConfigError(str(error)) from None
+
+
+def check_authorities(path: str, field: str) -> None:
+    """Raises ConfigError when ``path``, if it is any, is no file of certificates."""
+    if not path:
+        return
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:  # ssl.SSLError is one
+        why = "not usable" if isinstance(error, ssl.SSLError) else error.strerror or str(error)
+        raise ConfigError(f"{field}: {path}: {why}; it must be a readable file of certificates (PEM)") from None
 
 
 def _all_rules(config: Config) -> Iterator[str]:
@@ -270,10 +288,14 @@ def _store_rules(store: StoreConfig) -> Iterator[str]:
         yield f"store.url: {url.scheme} URL without a host; write for instance http://clickhouse:8123"
     elif url.username or url.password:
         yield "store.url: carries a user or password; use store.user and store.password_file (URLs end up in logs)"
+    if store.ca_file and url.scheme != "https":
+        yield f"store.ca_file is set, but store.url {store.url} is not https; write https://host:8443, or take ca_file out"
 
 
 def _quota_rules(quota: QuotaConfig) -> Iterator[str]:
     url = settings.url_of(quota.redis_url)
+    if quota.redis_ca_file and url.scheme != "rediss":
+        yield "quota.redis_ca_file is set, but quota.redis_url is not rediss://; write rediss://host:6379/0, or take it out"
     if not quota.redis_url:
         return
     if url.scheme not in ("redis", "rediss") or not url.hostname:

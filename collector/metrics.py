@@ -102,6 +102,10 @@ class Metrics:
         # Agents: counted by agents.py, from heartbeats taken by this collector; one heard by several workers counts once.
         self.heartbeats = counter("agent_heartbeats", "Heartbeats taken.")
         self.agents = gauge("agents", "Agents heard lately that did not say goodbye.", "livemostrecent")
+        # By lookout.py, from the store: of all collectors that share it.
+        self.agents_silent = gauge(
+            "agents_silent", "Agents heard in the last day, but not lately, that did not say goodbye.", "livemostrecent"
+        )
         self.agents_lag_bytes = gauge("agents_lag_bytes", "Bytes of their files that are not acknowledged.", "livemostrecent")
         self.agents_lag_seconds = gauge(
             "agents_lag_seconds", "Age of the oldest byte not acknowledged, of the worst of them.", "livemostrecent"
@@ -121,6 +125,8 @@ class Metrics:
 
         # Store and search.
         self.store_up = gauge("store_up", "1 when the store answered the last time it was asked.", "livemin")
+        self.free_disk = gauge("store_free_disk_ratio", "Of the store's fullest disk; by lookout.py.", "livemostrecent")
+        self.free_disk.set(float("nan"))  # not known yet, which is not 0
         self.parts_set_aside = gauge(
             "store_parts_set_aside", "Damaged parts of the store that are set aside.", "livemostrecent"
         )

@@ -247,12 +247,14 @@ def _connected(config: QuotaConfig) -> tuple[Any, Any, tuple[type[BaseException]
         raise ConfigError(
             "quota.redis_url is set, but the Redis client is not installed: pip install 'pulsestream[redis]'"
         ) from None
+    authorities: dict[str, Any] = {"ssl_ca_certs": config.redis_ca_file} if config.redis_ca_file else {}
     client = redis.asyncio.Redis.from_url(
         config.redis_url,
         password=config.redis_password or None,
         socket_timeout=config.redis_timeout_s,
         socket_connect_timeout=config.redis_timeout_s,
         retry=Retry(NoBackoff(), 1),  # once: a pooled connection may have been closed meanwhile
+        **authorities,
     )
     return client, client.register_script(SCRIPT), (redis.RedisError, OSError, TimeoutError)
 

@@ -121,6 +121,7 @@ class Served:
             port=url.port or (8443 if url.scheme == "https" else 8123),
             username=config.user,
             password=config.password,
+            ca_cert=config.ca_file or None,
             connect_timeout=config.connect_timeout_s,
             send_receive_timeout=max(config.query_timeout_s, INSERT_TIMEOUT_S) + config.connect_timeout_s,
             client_name="pulsestream-collector",

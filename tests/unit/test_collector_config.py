@@ -70,6 +70,11 @@ def test_what_is_left_out_has_its_default(text: str) -> None:
         ),
         ("server: {workers: 0}", "server.workers: expected `int` >= 1"),
         ("default_limits: {on_limit: drop}", "default_limits.on_limit: invalid enum value 'drop'"),
+        (
+            "store: {ca_file: a.pem}",
+            "store.ca_file is set, but store.url chdb:///var/lib/pulsestream/store is not https; write",
+        ),
+        ("quota: {redis_url: 'redis://h', redis_ca_file: a}", "quota.redis_ca_file is set, but quota.redis_url is not rediss"),
         ("store: {password: a, password_file: b}", "store.password and store.password_file are both set"),
     ],
 )
@@ -110,6 +115,18 @@ def test_secrets_are_read_from_files_without_their_line_end(tmp_path: Path) -> N
     file.write_text(f"admin_token_file: {tmp_path}/token\nstore: {{password_file: {tmp_path}/password}}\n")
     found = config.load(file, {})
     assert (found.admin_token, found.store.password) == ("0123456789abcdef", "s3cret")
+
+
+def test_a_file_of_authorities_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    (tmp_path / "nonsense").write_text("-----BEGIN NONSENSE-----\n")
+    for name, why in (("none", "No such file or directory"), ("nonsense", "not usable")):
+        file.write_text(f"store: {{url: 'https://h', ca_file: {tmp_path}/{name}}}\n")
+        with pytest.raises(ConfigError, match=rf"store.ca_file: {tmp_path}/{name}: {why}; it must be a readable file"):
+            config.load(file, {})
+        file.write_text(f"quota: {{redis_url: 'rediss://h', redis_ca_file: {tmp_path}/{name}}}\n")
+        with pytest.raises(ConfigError, match=rf"quota.redis_ca_file: {tmp_path}/{name}: {why}; it must be"):
+            config.load(file, {})
 
 
 def test_a_secret_file_that_is_missing_or_empty_is_named(tmp_path: Path) -> None:
