@@ -55,7 +55,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
 def _check(options: argparse.Namespace) -> int:
     config = configs.load(options.config)
     state = status.kept_state(Path(config.state_dir))
-    found_scope = scope.resolve(state.recovery.scope if state else "", config.scope, os.environ)
+    found_scope = scope.resolve(state.recovery.scope if state else "", config.scope, os.environ, config.scope_file)
     said = asyncio.run(probe.allowances(config.collector)) if options.collector else []
     month = max((one.events_per_month for one in said), default=0)
     days = max((one.retention_days for one in said), default=0)
@@ -177,7 +177,8 @@ def _naming(options: argparse.Namespace, path: Path) -> tuple[str, str, FileStat
     except OSError:
         state = None  # said when the file is read
     plan = next((shape.plan_of(known) for known in config.sources if known.name == source), None)
-    return options.scope or scope.resolve(recorded, config.scope, os.environ).value, source, state, plan
+    found_scope = options.scope or scope.told(recorded, config.scope, os.environ, config.scope_file)
+    return found_scope, source, state, plan
 
 
 def _print_json(value: object) -> None:

@@ -164,6 +164,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     collector: Collector = Collector()
     state_dir: str = "/var/lib/pulsestream-agent"
     scope: str = ""
+    scope_file: str = ""
+    """A file on the logs' own volume that holds it; a start makes it. See `agent.scope`."""
     name: str = ""
     """A label for people; empty: the host's name."""
     flush_interval_s: Annotated[float, msgspec.Meta(gt=0, le=10)] = 0.2
@@ -241,6 +243,10 @@ def _rules(config: Config) -> Iterator[str]:
         ):
             yield f"sources[{n}].{fault}"
     yield from _start_faults("start", config.start)
+    if config.scope and config.scope_file:
+        yield "scope and scope_file are both set; keep one"
+    if config.scope_file and not config.scope_file.startswith("/"):
+        yield f"scope_file: {config.scope_file!r} is not absolute; write the whole path, the agent's own folder may change"
     yield from _refused_texts(config)
     yield from _url_faults("collector.url", config.collector.url, "http://collector:8080")
     for n, text in enumerate(config.collector.urls):

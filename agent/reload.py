@@ -1,7 +1,7 @@
 """The configuration in force, and what becomes of another: it is checked whole before anything changes, or it is refused.
 
 - A refused one changes nothing. Why it was refused, and since when, stays to be seen until one is taken.
-- ``state_dir`` and ``scope`` decide which state this is and what its IDs are: they change with a restart only.
+- ``state_dir``, ``scope`` and ``scope_file`` decide which state this is and what its IDs are: they change with a restart only.
 - A new one is taken at a boundary of the agent's life (`agent.service`): reading stops between two blocks, and goes on from
   what the spool says, as after a stop and a start, but in the same process, with the same lock, counters and open files.
 - One that is fine by itself and cannot be put in force (a port that is taken) is refused then, and the one before is taken
@@ -27,7 +27,7 @@ log = logging.getLogger("agent")
 
 LOOK_S = 1.0
 """How often a watched configuration is looked at. It counts as written when two looks in a row agree."""
-FIXED = ("state_dir", "scope")
+FIXED = ("state_dir", "scope", "scope_file")
 
 
 def fixed_faults(old: Config, new: Config) -> list[str]:

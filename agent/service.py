@@ -142,7 +142,9 @@ async def _session(
     state = Path(config.state_dir)
     ledger.tenant_id = ledger.tenant_id or spool.recovery.tenant_id
     ledger.keeps(ledger.retention_days or spool.recovery.retention_days)
-    scope = scopes.resolve(spool.recovery.scope, config.scope, os.environ)
+    if config.scope_file:
+        scopes.keep(config.scope_file, spool.recovery.scope)
+    scope = scopes.resolve(spool.recovery.scope, config.scope, os.environ, config.scope_file)
     if scope.warning:
         log.warning("%s", scope.warning)
     shipper = Shipper(

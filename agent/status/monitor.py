@@ -1,4 +1,4 @@
-"""``/metrics`` and ``/healthz`` on a port of their own, if the configuration names one. Read-only, plain HTTP, no state.
+"""``/metrics``, ``/healthz`` and ``/livez`` on a port of their own, if the configuration names one. Read-only, plain HTTP.
 
 A request has a few seconds and a few kilobytes; one connection serves one. Nothing here holds up reading or sending.
 """
@@ -69,11 +69,13 @@ def _answer(head: bytes, health: Health, snapshot: Callable[[], dict[str, Any]])
     elif path == b"/metrics":
         status, kind = "200 OK", metrics.TEXT_TYPE
         body = metrics.render(said, lag_s=health.lag_s(now_s), healthy=not reasons)
+    elif path == b"/livez":
+        status, kind, body = "200 OK", "text/plain", "ok\n"
     elif path == b"/healthz":
         status, kind = "503 Service Unavailable" if reasons else "200 OK", "application/json"
         body = msgspec.json.encode({"status": "red" if reasons else "ok", "reasons": reasons}).decode() + "\n"
     else:
-        status, kind, body = "404 Not Found", "text/plain", "there are /metrics and /healthz\n"
+        status, kind, body = "404 Not Found", "text/plain", "there are /metrics, /healthz and /livez\n"
     data = body.encode()
     fields = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n"
     return fields.encode() + (b"" if method == b"HEAD" else data)

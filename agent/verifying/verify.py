@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     """Raises ConfigError, CannotAsk, StateRefused."""
     config = configs.load(options.config)
     unsent = Unsent(Path(config.state_dir))
-    found_scope = scope.resolve(unsent.scope, config.scope, os.environ).value
+    found_scope = scope.told(unsent.scope, config.scope, os.environ, config.scope_file)
     jobs = jobs_of(config, unsent, found_scope, [path.absolute() for path in options.paths])
     found = asyncio.run(_compared(config, unsent, jobs, found_scope, options))
     if options.json:

@@ -37,6 +37,7 @@ def test_metrics_and_health_of_a_running_agent(agent: AgentProcess, sink: SinkPr
         assert status == 200
         assert 'agent_events_total{outcome="accepted"} 5' in text.splitlines()
         assert get(port, "/healthz") == (200, '{"status":"ok","reasons":[]}\n')
+        assert get(port, "/livez") == (200, "ok\n")
         assert get(port, "/else")[0] == 404
         assert get(port, "/metrics", "POST")[0] == 405
         assert get(port, "/metrics", "HEAD") == (200, "")

@@ -71,3 +71,27 @@ def test_an_agent_of_another_container_on_the_same_state_folder_is_named(
     second.launch(*on_host("pod-of-the-second", own_processes=True))
     assert second.wait() == 1
     assert "another agent (pid 1 on pod-of-the-first) works on this state folder" in second.log()
+
+
+def test_a_volume_keeps_its_scope_whatever_becomes_of_pods_and_state(
+    agent: AgentProcess, sink: SinkProcess, logs: Path
+) -> None:
+    """Nobody can name a claim in advance: its scope lies on it, and comes back with it."""
+    app = App(logs / "app.log")
+    agent.configure(scope="", scope_file=str(logs / ".pulsestream" / "scope"))
+    agent.launch()
+    assert agent.wait() == 1
+    assert "scope_file: " in agent.log(), "the volume is not there: no scope is made up"
+    (logs / ".pulsestream").mkdir()
+    assert agent.command("ids", str(app.path)).returncode == 2
+    agent.start(*in_pod("uid-of-the-first-pod"))
+    arrived(sink, app.write(LINES), told=agent)
+    agent.kill()
+    shutil.rmtree(agent.state)
+    agent.start(*in_pod("uid-of-another-pod"))
+    arrived(sink, app.write(10), told=agent)
+    agent.settle()
+    seen = sink.seen()
+    assert {text: names for text, names in seen.texts.items() if len(names) != 1} == {}
+    named = agent.command("ids", str(app.path)).stdout.splitlines()
+    assert {line.split("\t")[1] for line in named} == {name for names in seen.texts.values() for name in names}

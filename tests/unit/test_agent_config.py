@@ -74,6 +74,8 @@ def test_all_faults_of_a_file_are_named_at_once_with_place_and_mend() -> None:
         ("sources: [{name: a, include: [log/*.log]}]", "sources[0]: 'log/*.log' is not absolute; write the whole path"),
         ("sources: [{name: a, include: [/a], exclude: [b]}]", "sources[0]: 'b' is not absolute"),
         ("sources: [{name: a, include: [/a]}, {name: a, include: [/b]}]", "sources[1].name: 'a' is there twice"),
+        (MINIMAL + "scope: a\nscope_file: /b", "scope and scope_file are both set; keep one"),
+        (MINIMAL + "scope_file: scope", "scope_file: 'scope' is not absolute; write the whole path"),
         (MINIMAL + "start: since yesterday", "start: 'since yesterday' is no start; write beginning, end, or since and a"),
         ("sources: [{name: a, include: [/a], ignore_older: old}]", "sources[0].ignore_older: 'old' is no age; write retention"),
         ("sources: [{name: a, include: [/a], start: later}]", "sources[0].start: 'later' is no start; write beginning, end"),
