@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 import msgspec
@@ -23,7 +22,7 @@ from agent import wire
 from collector.errors import FieldError, shown
 from collector.ingest.event_faults import TIME_FORMS, Faulty, look
 from collector.ingest.event_types import MAX_ATTRIBUTES, NOTHING, ApiEvent, Context, ErrorDetails, Metrics
-from collector.ingest.moments import MAX_US, parse_moment
+from collector.ingest.moments import iso_us, parse_moment
 from collector.store import formats
 
 SOURCE_COLUMNS = ("service", "endpoint", "method", "service_version", "environment", "source")
@@ -49,8 +48,6 @@ MAX_NAME_CHARS = 200
 MAX_KEY_CHARS = 255
 """Longest Idempotency-Key."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 NO_CONTEXT, NO_METRICS, NO_ERROR = astuple(Context()), astuple(Metrics()), astuple(ErrorDetails())
 _event: msgspec.json.Decoder[ApiEvent] = msgspec.json.Decoder(ApiEvent)
 _json_text = msgspec.json.Encoder().encode
@@ -199,14 +196,7 @@ def moment_of(value: str | float, now_us: int) -> int | None:
         text = value.strip()
         if text[4:5] != "-":
             return None if text[:1] in ("-", "n") else parse_moment(text, now_us)  # relative times are for searches
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        since_us = (moment - _EPOCH) // _MICROSECOND
-        return since_us if 0 <= since_us <= MAX_US else min(max(since_us, 0), MAX_US)
+        return iso_us(text)
     if isinstance(value, float):
         return parse_moment(f"{value:.6f}", now_us) if abs(value) < 1e11 else None
     return parse_moment(str(value), now_us) if 0 <= value < 1 << 63 else None

@@ -13,6 +13,7 @@ MAX_US = 10_413_792_000 * 1_000_000 - 1
 """The end of 2299, the last year that the engine's times know."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _COUNT = re.compile(r"(\d{9,11})(\.\d{1,6})?|\d{13}|\d{16}|\d{19}|0", re.ASCII)
 _RELATIVE = re.compile(r"-(\d{1,9})([smhdw])", re.ASCII)
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -46,16 +47,19 @@ def _count_us(text: str, count: re.Match[str]) -> int:
 
 
 def _iso_us(text: str) -> int | None:
-    if "T" in text.upper():
-        text = _LOST_PLUS.sub("+", text)
+    return iso_us(_LOST_PLUS.sub("+", text) if "T" in text.upper() else text)
+
+
+def iso_us(text: str) -> int | None:
+    """As `parse_moment`, of ISO 8601 alone."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return _bounded((moment - _EPOCH) // timedelta(microseconds=1))
+    return _bounded((moment - _EPOCH) // _MICROSECOND)
 
 
 def _bounded(us: int) -> int:
-    return min(max(us, 0), MAX_US)
+    return us if 0 <= us <= MAX_US else min(max(us, 0), MAX_US)

@@ -11,18 +11,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import time
 from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 from aiohttp import web
 
 from agent import wire
 from collector.errors import NotFound, shown
-from collector.search import query, search
+from collector.search import cursors, query, search
 from collector.search.event import COLUMNS, Event, event_of, offset_of
 from collector.search.filters import Filters
 from collector.search.parameters import Parameters
@@ -39,7 +37,9 @@ WIDENING = 16
 HEAD_BYTES = 4096
 """A line that begins below is named after the file's first line, any other after so many bytes."""
 
-BEFORE, AFTER = "before", "after"
+Direction: TypeAlias = Literal["before", "after"]
+BEFORE: Final = "before"
+AFTER: Final = "after"
 _FILE_ID_CHARS = 16
 _IS_LINE = "match(external_id, '^[0-9a-f]{16}-[0-9a-f]{12}-[0-9a-f]{8}$')"
 _OFFSET = f"substring(external_id, {_FILE_ID_CHARS + 2}, {wire.OFFSET_DIGITS})"
@@ -52,7 +52,7 @@ _BORDER = f"{HEAD_BYTES:0{wire.OFFSET_DIGITS}x}"
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
     version: int
-    direction: Literal["before", "after"]
+    direction: Direction
     time_us: Microseconds
     external_id: str
     """The last event shown in that direction."""
@@ -130,7 +130,8 @@ async def around(run: Run, place: Place, asked: Context) -> dict[str, Any]:
     by_file = wire.EVENT_ID.fullmatch(place.event.external_id) is not None
     sides: dict[str, Side] = {}
     cursors: dict[str, str | None] = {}
-    for direction, lines in ((BEFORE, asked.before), (AFTER, asked.after)):
+    wanted: tuple[tuple[Direction, int], ...] = ((BEFORE, asked.before), (AFTER, asked.after))
+    for direction, lines in wanted:
         cursor = asked.cursor
         side, start = Side(), Start(place.event.time_us, place.event.external_id)
         if cursor is None or cursor.direction == direction:
@@ -293,28 +294,22 @@ def _kept_params(place: Place) -> dict[str, Any]:
 
 def _check(tenant_id: str, event_id: str) -> bytes:
     """Binds a cursor to the tenant and the event."""
-    return hashlib.blake2b(msgspec.msgpack.encode((tenant_id, event_id)), digest_size=8).digest()
+    return cursors.check_of(tenant_id, event_id)
 
 
-def _cursor_of(direction: str, side: Side, start: Start, check: bytes) -> str | None:
+def _cursor_of(direction: Direction, side: Side, start: Start, check: bytes) -> str | None:
     if not side.has_more:
         return None
     last = Start(side.events[-1].time_us, side.events[-1].external_id) if side.events else start
-    raw = msgspec.msgpack.encode((1, direction, *last, side.exact, check))
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+    return cursors.written(Cursor(cursors.VERSION, direction, *last, side.exact, check))
 
 
 def _cursor(given: Parameters, check: bytes) -> Cursor | None:
-    text = given.get("cursor")
-    if text is None:
-        return None
-    try:
-        raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        cursor = wire.decoded(_decode_cursor, raw)
-    except (ValueError, msgspec.DecodeError):
-        given.fault("cursor", "is not a cursor", text, "use before_cursor or after_cursor of the answer before, whole")
-        return None
-    if cursor.check != check or cursor.version != 1:
-        given.fault("cursor", "belongs to another event", text, "use it with the event whose context it came with")
-        return None
-    return cursor
+    return cursors.given_in(
+        given,
+        _decode_cursor,
+        check,
+        mend="use before_cursor or after_cursor of the answer before, whole",
+        other="event",
+        other_mend="use it with the event whose context it came with",
+    )

@@ -20,16 +20,13 @@ A row that FINAL shows is among the rows it does not hide, so a span that found 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from agent import wire
 from collector.ingest.moments import MAX_US
-from collector.search import filters
+from collector.search import cursors, filters
 from collector.search.filters import Filters, filters_of
 from collector.search.parameters import Parameters
 
@@ -229,8 +226,8 @@ def event_of_id(tenant_id: str, event_id: str, columns: Mapping[str, str], *, re
 
 def cursor_after(search: Search, time_us: int, external_id: str) -> str:
     """The cursor of the page that follows an event."""
-    cursor = Cursor(1, search.start_us, search.end_us, time_us, external_id, search.check, search.asked_us)
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(cursor)).rstrip(b"=").decode("ascii")
+    place = (time_us, external_id)
+    return cursors.written(Cursor(cursors.VERSION, search.start_us, search.end_us, *place, search.check, search.asked_us))
 
 
 def where_of(search: Search, span: Span | None = None) -> tuple[str, dict[str, Any]]:
@@ -259,21 +256,15 @@ def where_of(search: Search, span: Span | None = None) -> tuple[str, dict[str, A
 def _check(tenant_id: str, values: Mapping[str, Sequence[str]]) -> bytes:
     """Binds a cursor to the tenant and to everything that decides which events come in which order."""
     bound = sorted((name, list(given)) for name, given in values.items() if name not in _UNBOUND)
-    return hashlib.blake2b(msgspec.msgpack.encode((tenant_id, bound)), digest_size=8).digest()
+    return cursors.check_of(tenant_id, bound)
 
 
 def _cursor(given: Parameters, check: bytes) -> Cursor | None:
-    text = given.get("cursor")
-    if text is None:
-        return None
-    try:
-        raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        cursor = wire.decoded(_decode_cursor, raw)
-    except (ValueError, msgspec.DecodeError):
-        given.fault("cursor", "is not a cursor", text, "use next_cursor of the page before, whole")
-        return None
-    if cursor.check != check or cursor.version != 1:
-        mend = "repeat all parameters of the first page beside the cursor, or start without it"
-        given.fault("cursor", "belongs to another query", text, mend)
-        return None
-    return cursor
+    return cursors.given_in(
+        given,
+        _decode_cursor,
+        check,
+        mend="use next_cursor of the page before, whole",
+        other="query",
+        other_mend="repeat all parameters of the first page beside the cursor, or start without it",
+    )

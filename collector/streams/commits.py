@@ -13,7 +13,6 @@ Known limits: the order is that of one engine (as is the schema); what merges re
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
@@ -21,8 +20,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from agent import wire
-from collector.search import filters, query
+from collector.search import cursors, filters, query
 from collector.search.event import COLUMNS
 from collector.search.query import Search, Statement
 
@@ -53,18 +51,13 @@ _decode = msgspec.msgpack.Decoder(_Cursor).decode
 
 
 def cursor_of(position: Position) -> str:
-    raw = msgspec.msgpack.encode(_Cursor(1, *position))
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+    return cursors.written(_Cursor(cursors.VERSION, *position))
 
 
 def position_of(cursor: str) -> Position | None:
     """None: this is no cursor."""
-    try:
-        raw = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        found = wire.decoded(_decode, raw)
-    except (ValueError, msgspec.DecodeError):
-        return None
-    return Position(found.block, found.after_id) if found.version == 1 else None
+    found = cursors.read(cursor, _decode)
+    return Position(found.block, found.after_id) if found and found.version == cursors.VERSION else None
 
 
 def newest(database: str) -> Statement:
