@@ -24,7 +24,7 @@ from aiohttp import web
 
 from agent import wire
 from collector.api import openapi
-from collector.config import Config
+from collector.config import Config, Limits
 from collector.errors import HTTP_CODES, Body, ConfigError, Reply, StoreAway, StoreError, answer_of
 from collector.figures import aggregate, facets, histogram, names
 from collector.ingest import events, ingest, small_bodies
@@ -70,6 +70,7 @@ from collector.parts import (
 from collector.saved import saving
 from collector.search import context, event_by_id, ids, reports, search
 from collector.search.agents import Agents
+from collector.search.bounds import NO_LIMITS
 from collector.search.query import Statement
 from collector.search.reading import bounded
 from collector.search.turnstile import Places, Turnstile
@@ -259,16 +260,15 @@ async def _reports(app: web.Application) -> AsyncIterator[None]:
 
 async def _tails(app: web.Application) -> AsyncIterator[None]:
     store, grace_s = app[CONFIG].store, app[CONFIG].streams.tail_grace_s
-    live = partial(bounded, app[STORE], store)
 
-    async def ask_live(statement: Statement, tenant_id: str = "") -> list[Row]:
-        return await live(statement)
+    async def ask_live(statement: Statement, tenant_id: str = "", limits: Limits = NO_LIMITS) -> list[Row]:
+        return await bounded(app[STORE], store, statement, limits=limits)
 
-    async def ask_in_turn(statement: Statement, tenant_id: str = "") -> list[Row]:
+    async def ask_in_turn(statement: Statement, tenant_id: str = "", limits: Limits = NO_LIMITS) -> list[Row]:
         if not tenant_id:
-            return await live(statement)
+            return await ask_live(statement)
         async with app[TURNSTILE].passing(tenant_id, CATCHING_UP):
-            return await live(statement)
+            return await ask_live(statement, tenant_id, limits)
 
     tails = app[TAILS] = Tails(store.database, ask_live, ask_in_turn, app[METRICS], grace_s=grace_s)
     tails.start()

@@ -22,7 +22,7 @@ from collector.ingest import small_bodies
 from collector.ingest.moments import show_moment
 from collector.search import fields, filters, query
 from collector.search.fields import LIST, NUMBER, TEXT, TIME, Field
-from collector.search.members import faults_within, pairs_of
+from collector.search.members import faults_within, pairs_of, text_of
 from collector.search.parameters import Parameters
 from collector.search.query import Search, Statement, narrowed_by, where_of
 from collector.search.reading import json_of, reader_of, running
@@ -77,14 +77,17 @@ async def post_aggregate(request: web.Request) -> web.Response:
     """An `AggregateAnswer`."""
     began = time.monotonic()
     tenant = await reader_of(request)
+    body = small_bodies.read(await small_bodies.whole(request), AggregateBody, _MENDS)
     asked = aggregate_of(
-        small_bodies.read(await small_bodies.whole(request), AggregateBody, _MENDS),
+        body,
         tenant_id=tenant.tenant_id,
         retention_days=tenant.limits.retention_days,
         now_us=time.time_ns() // 1000,
     )
-    async with running(request, tenant, "aggregate") as run:
-        found = [] if asked.buckets is not None and not asked.buckets.starts else await run(figures_of(asked))
+    q = text_of(body.filter, "q") if body.q is None else body.q
+    with faults_within("filter", body.filter):
+        async with running(request, tenant, "aggregate", q=q) as run:
+            found = [] if asked.buckets is not None and not asked.buckets.starts else await run(figures_of(asked))
     return json_of(shown(asked, found, (time.monotonic() - began) * 1000))
 
 

@@ -14,7 +14,9 @@ from collector.ingest import small_bodies
 from collector.parts import SAVING, STORE
 from collector.saved import searches
 from collector.saved.searches import SavedBody, SavedSearch
-from collector.search.reading import json_of, reader_of, running
+from collector.search import query
+from collector.search.members import faults_within, text_of
+from collector.search.reading import json_of, reader_of, running, tell_refused_pattern
 from collector.tenants.tenants import Tenant
 
 _ENDPOINT = "searches"
@@ -87,9 +89,14 @@ async def delete_search(request: web.Request) -> web.Response:
 
 
 async def _body(request: web.Request, tenant: Tenant) -> SavedBody:
-    return searches.checked(
+    """The search as it is to be kept. Raises Invalid for what a search would refuse, too."""
+    body, search = searches.checked(
         small_bodies.read(await small_bodies.whole(request), SavedBody),
         tenant_id=tenant.tenant_id,
         retention_days=tenant.limits.retention_days,
         now_us=time.time_ns() // 1000,
     )
+    with faults_within("query", body.query):
+        # Found by the engine only, which a search of nothing would not ask.
+        await tell_refused_pattern(request.app[STORE], query.where_of(search)[1], text_of(body.query, "q"))
+    return body

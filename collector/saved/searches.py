@@ -20,7 +20,7 @@ from collector.errors import Conflict, FieldError, Invalid, NotFound, invalid, s
 from collector.ingest.moments import show_moment
 from collector.search import fields, query
 from collector.search.members import Members, faults_within, pairs_of, refuse
-from collector.search.query import Statement
+from collector.search.query import Search, Statement
 from collector.search.reading import Run
 
 PATH = "/api/v1/ingestion/searches"
@@ -75,8 +75,9 @@ class Row(msgspec.Struct, frozen=True):
         return SavedSearch(self.search_id, self.name, self.query, self.columns, created, updated)
 
 
-def checked(body: SavedBody, *, tenant_id: str, retention_days: int, now_us: int) -> SavedBody:
-    """The search as it is kept. Raises Invalid, which names all that is wrong."""
+def checked(body: SavedBody, *, tenant_id: str, retention_days: int, now_us: int) -> tuple[SavedBody, Search]:
+    """The search as it is kept, and what it asks for now. Raises Invalid, which names all that is wrong but patterns that only
+    the engine can judge."""
     faults: list[FieldError] = []
     name = body.name.strip()
     if not name or len(name) > MAX_NAME_CHARS or not name.isprintable():
@@ -87,17 +88,18 @@ def checked(body: SavedBody, *, tenant_id: str, retention_days: int, now_us: int
         if fields.field_of(column) is None:
             faults += invalid(f"columns[{n}]", "there is no such field", column, fields.suggestion(column)).errors
     kept: Members = {}
+    search = Search(tenant_id, 0, 0)
     try:
         pairs = pairs_of(body.query, "query")
         kept = {name: value for name, value in body.query.items() if name in dict(pairs)}
         if (size := len(msgspec.json.encode(kept))) > MAX_QUERY_BYTES:
             raise invalid("query", f"is larger than {MAX_QUERY_BYTES} bytes", f"{size} bytes", "fewer or shorter values")
         with faults_within("query", kept):
-            query.parse(pairs, tenant_id=tenant_id, retention_days=retention_days, now_us=now_us, known=PARAMETERS)
+            search = query.parse(pairs, tenant_id=tenant_id, retention_days=retention_days, now_us=now_us, known=PARAMETERS)
     except Invalid as error:
         faults += error.errors
     refuse(faults)
-    return SavedBody(name, kept, body.columns)
+    return SavedBody(name, kept, body.columns), search
 
 
 async def all_of(run: Run, tenant_id: str) -> list[Row]:

@@ -11,6 +11,9 @@ from collector.search.query import Statement
 GIVEN_UP_CODES = {158: "rows", 159: "time", 160: "time", 241: "memory", 307: "rows", 396: "rows"}
 """The engine's codes for a query that met one of its bounds (rows, time, slowness, memory, bytes, result), and which."""
 
+NO_LIMITS = Limits()
+"""Of nobody: the collector's bounds count."""
+
 _MEND = "narrow it: a shorter time range (start_time, end_time), a service, or a rarer word"
 
 

@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from agent import wire
-from collector.errors import NotFound, StoreError, shown
+from collector.errors import NotFound, QueryTooExpensive, StoreError, shown
 from collector.ingest.event_types import EVENT_TYPES, SEVERITIES, DeleteAnswer
-from collector.parts import STORE, TURNSTILE
+from collector.parts import CONFIG, STORE
 from collector.search import query
 from collector.search.event import COLUMNS, event_of
+from collector.search.reading import Run, bounded, running
 from collector.store.columns import EVENT_COLUMNS
 from collector.store.store import Store
 from collector.tenants import caller, tenants
@@ -36,8 +38,8 @@ async def get_event(request: web.Request) -> web.Response:
     """The event, or 404: absent, deleted, beyond the retention, or not this tenant's."""
     tenant = await caller.tenant_of(request, tenants.SEARCH)
     event_id = request.match_info["event_id"]
-    async with request.app[TURNSTILE].passing(tenant.tenant_id, tenant.limits.concurrent_queries):
-        found = await _read(request.app[STORE], tenant, event_id)
+    async with running(request, tenant, "event") as run:
+        found = await _read(run, tenant, event_id)
     if found is None:
         raise _not_found(event_id)
     return _json(found)
@@ -67,12 +69,12 @@ async def get_severities(request: web.Request) -> web.Response:
 async def stored_event(app: web.Application, tenant: Tenant, event_id: str) -> dict[str, Any] | None:
     """The event as it is stored; None when it is not there, or cannot be read now."""
     try:
-        return await _read(app[STORE], tenant, event_id)
-    except StoreError:
+        return await _read(partial(bounded, app[STORE], app[CONFIG].store), tenant, event_id)
+    except (StoreError, QueryTooExpensive):
         return None
 
 
-async def _read(store: Store, tenant: Tenant, event_id: str) -> dict[str, Any] | None:
+async def _read(run: Run, tenant: Tenant, event_id: str) -> dict[str, Any] | None:
     statement = query.event_of_id(
         tenant.tenant_id,
         event_id,
@@ -80,7 +82,7 @@ async def _read(store: Store, tenant: Tenant, event_id: str) -> dict[str, Any] |
         retention_days=tenant.limits.retention_days,
         now_us=time.time_ns() // 1000,
     )
-    found = await store.query(statement.sql, statement.params)
+    found = await run(statement)
     return event_of(found[0]).shown if found else None
 
 

@@ -34,6 +34,11 @@ def pairs_of(members: Mapping[str, Any], within: str) -> list[tuple[str, str]]:
     return pairs
 
 
+def text_of(members: Mapping[str, Any], name: str) -> str:
+    """The value of a parameter that is given once, if at all; of members that `pairs_of` takes."""
+    return dict(pairs_of(members, "")).get(name, "")
+
+
 @contextmanager
 def faults_within(within: str, names: Iterable[str]) -> Iterator[None]:
     """Parameters of these names are called what they are called in the body."""

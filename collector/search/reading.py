@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -14,15 +14,12 @@ from aiohttp import web
 from collector.config import Limits, StoreConfig
 from collector.errors import StoreError
 from collector.parts import CONFIG, METRICS, STORE, TURNSTILE
-from collector.search.bounds import GIVEN_UP_CODES, bounds_of
+from collector.search.bounds import GIVEN_UP_CODES, NO_LIMITS, bounds_of
 from collector.search.language import refused
 from collector.search.query import Statement
 from collector.store.store import Store
 from collector.tenants import caller, tenants
 from collector.tenants.tenants import Tenant
-
-NO_LIMITS = Limits()
-"""Of nobody: the collector's bounds count."""
 
 Run = Callable[[Statement], Awaitable[list[tuple[Any, ...]]]]
 _encode = msgspec.json.Encoder().encode
@@ -34,14 +31,19 @@ async def reader_of(request: web.Request, *, reads_query: bool = False) -> Tenan
 
 
 @asynccontextmanager
-async def running(request: web.Request, tenant: Tenant, endpoint: str) -> AsyncIterator[Run]:
-    """A place at the turnstile for one caller, with the bounds and the metrics of what is run in it."""
+async def running(request: web.Request, tenant: Tenant, endpoint: str, *, q: str | None = None) -> AsyncIterator[Run]:
+    """A place at the turnstile for one caller, with the bounds and the metrics of what is run in it.
+
+    Args:
+        q: the caller's query, if it is not that of the URL.
+    """
     app = request.app
+    asked = request.query.get("q", "") if q is None else q
     began = time.monotonic()
     result = "error"
     async with app[TURNSTILE].passing(tenant.tenant_id, tenant.limits.concurrent_queries):
         try:
-            yield partial(bounded, app[STORE], app[CONFIG].store, limits=tenant.limits, q=request.query.get("q", ""))
+            yield partial(bounded, app[STORE], app[CONFIG].store, limits=tenant.limits, q=asked)
             result = "ok"
         finally:
             app[METRICS].query_seconds.labels(endpoint).observe(time.monotonic() - began)
@@ -68,15 +70,15 @@ async def bounded(
         return await store.query(statement.sql, statement.params, timeout_s=bounds.time.value, settings=bounds.settings())
     except StoreError as error:
         if error.code == refused.CODE:
-            await tell_refused_pattern(store, statement, q)
+            await tell_refused_pattern(store, statement.params, q)
         if error.code not in GIVEN_UP_CODES:
             raise
         raise bounds.given_up(error.code) from error
 
 
-async def tell_refused_pattern(store: Store, statement: Statement, q: str) -> None:
-    """Raises Invalid for the first regular expression of the caller that the engine does not take."""
-    for at, pattern in refused.patterns_in(statement.params):
+async def tell_refused_pattern(store: Store, values: Mapping[str, Any], q: str) -> None:
+    """Raises Invalid for the first regular expression of the caller, among the bound values, that the engine does not take."""
+    for at, pattern in refused.patterns_in(values):
         try:
             await store.query(refused.PROBE, {"pattern": pattern})
         except StoreError as error:

@@ -128,11 +128,12 @@ def known_before(position: Position, end: int, searches: Sequence[Search], most:
     )
 
 
-# The number of a part's last insert is in its name: parts that end before are not opened. (A list of parts that was asked for
-# before would miss those that a merge has made meanwhile.)
+# The numbers of a part's first and last insert are in its name: parts that end before, or begin behind, are not opened. (A list
+# of parts that was asked for before would miss those that a merge has made meanwhile.)
 _IN_BLOCKS = (
     "toUInt64OrZero(splitByChar('_', _part)[3]) >= {begin:UInt64} AND _block_number >= {begin:UInt64} "
-    "AND _block_number < {end_block:UInt64} AND is_deleted = 0"
+    "AND toUInt64OrZero(splitByChar('_', _part)[2]) < {end_block:UInt64} AND _block_number < {end_block:UInt64} "
+    "AND is_deleted = 0"
 )
 
 

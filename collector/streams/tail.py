@@ -24,7 +24,7 @@ from collector.errors import Body, CollectorError, Envelope, Invalid, Stopped, S
 from collector.parts import CONFIG, METRICS, REQUEST_ID, STORE, TAIL_SEATS, TAILS
 from collector.search import filters, query
 from collector.search.parameters import Parameters
-from collector.search.query import Search, Statement
+from collector.search.query import Search
 from collector.search.reading import reader_of, tell_refused_pattern
 from collector.streams.commits import Position, cursor_of, position_of
 from collector.streams.sending import cut_off, send, still_reader, streaming
@@ -53,12 +53,11 @@ async def get_tail(request: web.Request) -> web.StreamResponse:
         now_us=time.time_ns() // 1000,
     )
     # Found by the engine only, and perhaps not before something comes that it is tried on.
-    bound_values = Statement("", query.where_of(search)[1])
-    await tell_refused_pattern(request.app[STORE], bound_values, request.query.get("q", ""))
+    await tell_refused_pattern(request.app[STORE], query.where_of(search)[1], request.query.get("q", ""))
     caller.leave_place(request)
     streams, tails = request.app[CONFIG].streams, request.app[TAILS]
     with request.app[TAIL_SEATS].taking(tenant.tenant_id), streaming(request):
-        tail = Tail(search, tenant.limits.retention_days, streams.tail_buffer_bytes)
+        tail = Tail(search, tenant.limits, streams.tail_buffer_bytes)
         begin = await tails.add(tail, position)
         request.app[METRICS].tails.inc()
         try:
@@ -128,7 +127,7 @@ async def _go_on(request: web.Request, response: web.StreamResponse, tail: Tail,
         if time.monotonic() - looked >= heartbeat_s or not chunk:
             looked = time.monotonic()
             with suppress(StoreError):  # away: it is known who it was
-                tail.retention_days = (await still_reader(request)).limits.retention_days
+                tail.limits = (await still_reader(request)).limits
 
 
 def _told(error: CollectorError, request_id: str) -> Envelope:

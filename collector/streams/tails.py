@@ -20,14 +20,17 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
 
 from agent import wire
+from collector.config import Limits
 from collector.errors import CollectorError, QueryTooExpensive, StoreAway, StoreError, TooManyQueries
 from collector.metrics import Metrics
 from collector.search import query
+from collector.search.bounds import NO_LIMITS
 from collector.search.event import COLUMNS, event_of
 from collector.search.query import Search, Statement
 from collector.streams import commits
@@ -41,6 +44,8 @@ MAX_POLL_S = 2.0
 AWAY_S = 1.0
 FIRST_STEP = 64
 MAX_STEP = 1 << 20
+LESS = 8
+"""Of inserts that were too much for one statement, so many times fewer are tried."""
 MEMORY = 100_000
 """IDs passed on lately, of all tenants."""
 _ID_AT = 1 + list(COLUMNS).index("external_id")
@@ -50,17 +55,18 @@ Rows = list[tuple[Any, ...]]
 
 
 class Asks(Protocol):
-    """Asks the store. ``tenant_id`` empty: for all."""
+    """Asks the store, within the limits of a tenant. ``tenant_id`` empty: for all."""
 
-    def __call__(self, statement: Statement, tenant_id: str = "") -> Awaitable[Rows]: ...
+    def __call__(self, statement: Statement, tenant_id: str = "", limits: Limits = NO_LIMITS) -> Awaitable[Rows]: ...
 
 
 class Tail:
     """One reader: what it is sent, and how it is."""
 
-    def __init__(self, search: Search, retention_days: int, max_bytes: int) -> None:
+    def __init__(self, search: Search, limits: Limits, max_bytes: int) -> None:
         self.search = search
-        self.retention_days = retention_days
+        self.limits = limits
+        """The tenant's, as they were lately."""
         self._max_bytes = max_bytes
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
@@ -120,7 +126,7 @@ class Group:
         self.fell_s: float | None = None
         """Since when its tail, which had caught up, is behind; by the monotonic clock."""
         self.step = FIRST_STEP
-        """Inserts that are looked at together, while catching up."""
+        """Inserts that are looked at together."""
 
     def by_filter(self) -> list[list[Tail]]:
         found: dict[bytes, list[Tail]] = {}
@@ -249,20 +255,23 @@ class Tails:
         """One page for a group; whether there is more for it now."""
         if not group.tails or (not group.live and group.is_full):
             return False
-        upto = end if group.live else min(end, group.position.block + group.step)
+        upto = min(end, group.position.block + group.step)
         most = commits.LIVE if group.live else commits.CATCHING_UP
         sets = group.by_filter()
         asked = (group.position, upto, [self._as_of_now(tails[0]) for tails in sets], most)
-        ask = self._asks[group.live]
+        ask = partial(self._asks[group.live], tenant_id=group.tenant_id, limits=group.tails[0].limits)
         try:
-            rows = await ask(commits.page_after(*asked), group.tenant_id)
+            rows = await ask(commits.page_after(*asked))
             lines = any(wire.EVENT_ID.fullmatch(row[_ID_AT]) for row in rows)
-            known = await ask(commits.known_before(*asked), group.tenant_id) if lines else []
+            known = await ask(commits.known_before(*asked)) if lines else []
         except (StoreAway, TooManyQueries):
             if group.live:
                 raise
             return False
         except (QueryTooExpensive, StoreError) as error:
+            if isinstance(error, QueryTooExpensive) and upto - group.position.block > 1:
+                group.step = max(1, (upto - group.position.block) // LESS)  # it may have been too much at once
+                return True
             self._part(group, sets, error)
             return False
         there = {event_id for (event_id,) in known}
@@ -301,7 +310,8 @@ class Tails:
             asked = (group.position, end, [self._as_of_now(tail)])
             missed, exact = 0, False
             try:
-                missed, exact = int((await self._asks[True](commits.count_after(*asked), group.tenant_id))[0][0]), True
+                counted = await self._asks[True](commits.count_after(*asked), group.tenant_id, tail.limits)
+                missed, exact = int(counted[0][0]), True
             except StoreAway:
                 return
             except (QueryTooExpensive, StoreError) as error:
@@ -350,10 +360,11 @@ class Tails:
                 joined.append(group)
             else:
                 other.tails += group.tails
+                other.step = min(other.step, group.step)
         self._groups = joined
 
     def _as_of_now(self, tail: Tail) -> Search:
-        start_us, end_us = query.kept(tail.retention_days, time.time_ns() // 1000)
+        start_us, end_us = query.kept(tail.limits.retention_days, time.time_ns() // 1000)
         return msgspec.structs.replace(tail.search, start_us=start_us, end_us=end_us)
 
     async def _end(self, live: bool) -> int:

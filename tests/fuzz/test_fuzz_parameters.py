@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from collector.errors import CollectorError, Invalid
 from collector.ingest import bodies, events, ingest
-from collector.ingest.event_checks import MAX_US, moment_of
-from collector.ingest.moments import parse_moment, show_moment
+from collector.ingest.event_checks import moment_of
+from collector.ingest.moments import MAX_US, parse_moment, show_moment
 from collector.metrics import Metrics
 from collector.search import query, reports, search, summary
 from collector.search.parameters import Parameters

@@ -63,6 +63,11 @@ def get(collector: Collector, key: str, path: str, **parameters: str) -> Answer:
     return collector.request("GET", f"{INGESTION}/{path}?{urlencode(parameters, quote_via=quote)}", key=key)
 
 
+def post(collector: Collector, key: str, path: str, body: dict[str, Any]) -> Answer:
+    headers = {"Content-Type": "application/json"}
+    return collector.request("POST", f"{INGESTION}/{path}", key=key, body=json.dumps(body).encode(), headers=headers)
+
+
 @pytest.mark.parametrize(
     ("q", "names"),
     [
@@ -94,10 +99,7 @@ def test_a_query_finds_what_it_names_and_nothing_else(collector: Collector, key:
     assert get(collector, key, "stats", q=q).body["events"]["count"] == len(names)
 
 
-@pytest.mark.parametrize(
-    "path", ["events/search", "stats", "events/histogram", "events/facets", "events/export", "events/tail"]
-)
-@pytest.mark.parametrize(
+FAULTS = pytest.mark.parametrize(
     ("q", "column", "said"),
     [
         ("level:error AND (refused OR", 17, "the parenthesis is never closed"),
@@ -106,13 +108,40 @@ def test_a_query_finds_what_it_names_and_nothing_else(collector: Collector, key:
         ("/ok/ OR service:/[z-a]/", 17, "a range that runs backwards"),
     ],
 )
+
+
+@pytest.mark.parametrize(
+    "path", ["events/search", "stats", "events/histogram", "events/facets", "events/export", "events/tail"]
+)
+@FAULTS
 def test_a_fault_is_told_with_its_column_a_caret_and_a_mend(
     collector: Collector, key: str, path: str, q: str, column: int, said: str
 ) -> None:
     answer = get(collector, key, path, q=q, **({"fields": "service"} if path.endswith("facets") else {}))
+    check_told(answer, "q", q, column, said)
+
+
+@pytest.mark.parametrize(
+    ("path", "within"),
+    [("events/aggregate", "filter"), ("events/aggregate", ""), ("searches", "query"), ("searches", "query of nothing")],
+)
+@FAULTS
+def test_a_fault_in_a_body_is_told_as_well(
+    collector: Collector, key: str, path: str, within: str, q: str, column: int, said: str
+) -> None:
+    """Also where nothing is looked at for it: a search is saved only if it can be asked."""
+    within, _, of_nothing = within.partition(" ")
+    asked: dict[str, Any] = {"q": [q], "end_time": "-29d"} if of_nothing else {"q": q}
+    body = {within: asked} if within else asked
+    told = post(collector, key, path, {"name": "faulty", **body} if path == "searches" else body)
+    check_told(told, f"{within}.q" if within else "q", q, column, said)
+    assert get(collector, key, "searches").body == {"searches": []}
+
+
+def check_told(answer: Answer, field: str, q: str, column: int, said: str) -> None:
     assert answer.status == 422, answer
     (fault,) = answer.body["error"]["errors"]
-    assert (fault["field"], fault["value"]) == ("q", q)
+    assert (fault["field"], fault["value"]) == (field, q)
     assert said in fault["error"]
     assert fault["error"].endswith(f" at column {column}\n{q}\n{' ' * (column - 1)}^")
     assert fault["suggestion"]

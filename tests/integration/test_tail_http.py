@@ -192,9 +192,7 @@ def test_a_cursor_leads_through_merged_parts_to_what_is_live(tmp_path: Path) -> 
         first.leave()
         for n in range(6):
             store(collector, key, *(f"e-{n}-{m:03}" for m in range(150)))
-        query = urllib.request.Request(f"{engine.url}/?database=pulsestream", data=b"OPTIMIZE TABLE events FINAL")
-        with urllib.request.urlopen(query) as answer:
-            answer.read()
+        command(engine, "OPTIMIZE TABLE events FINAL")
         tail = TailReader(collector.port, key, cursor=cursor).reading()
         assert tail.wait_for(900) == [f"e-{n}-{m:03}" for n in range(6) for m in range(150)]
         store(collector, key, "live")
@@ -226,6 +224,41 @@ def test_a_slow_reader_is_told_how_many_it_missed_and_can_have_them(tmp_path: Pa
         since = [told.data["event_id"] for told in slow.told[slow.told.index(gap) + 1 :]]
         assert sorted(again.wait_for(len(missed) + len(since))) == sorted([*missed, *since])
         assert sorted(again.ids[: len(missed)]) == missed
+
+
+def command(engine: ClickHouseFront, sql: str) -> None:
+    with urllib.request.urlopen(urllib.request.Request(f"{engine.url}/?database=pulsestream", data=sql.encode())) as answer:
+        answer.read()
+
+
+def lines_of_a_file(collector: Collector, key: str, n: int, lines: bytes) -> None:
+    assert collector.post(key, record(lines, file_id=f"00c0ffee0000{n:04x}")).status == 200
+
+
+def test_a_tail_keeps_to_the_bounds_of_its_tenant(one: Collector, key: str) -> None:
+    narrow = one.new_tenant(f"narrow {next(_names)}", limits={"max_query_rows": 100})
+    narrow_tail, tail = TailReader(one.port, narrow, q="/l.ne/").reading(), TailReader(one.port, key, q="/l.ne/").reading()
+    for owner in (narrow, key):
+        lines_of_a_file(one, owner, 1, b"a line\n" * 200)
+    until(lambda: narrow_tail.of("error"), "its end is told")
+    error = narrow_tail.of("error")[0].data["error"]
+    assert (error["code"], error["errors"][0]["field"]) == ("query_too_expensive", "max_query_rows")
+    assert len(tail.wait_for(200)) == 200
+
+
+def test_what_is_too_much_for_one_look_is_read_in_several(one: Collector, key: str, engine: ClickHouseFront) -> None:
+    bounded = one.new_tenant(f"bounded {next(_names)}", limits={"max_query_rows": 5_000})
+    first = TailReader(one.port, bounded)
+    first.leave()
+    command(engine, "SYSTEM STOP MERGES events")  # of one part all is read or nothing
+    try:
+        for n in range(5):
+            lines_of_a_file(one, bounded, n, b"a line\n" * 2_000 + b"the needle %d\n" % n)
+        tail = TailReader(one.port, bounded, q="needle", cursor=first.cursor).reading()
+        tail.wait_for(5)
+        assert [event["message"] for event in tail.events] == [f"the needle {n}" for n in range(5)]
+    finally:
+        command(engine, "SYSTEM START MERGES events")
 
 
 def test_two_hundred_tails_with_filters_of_their_own(one: Collector, two: Collector, key: str) -> None:
