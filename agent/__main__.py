@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 
+from agent import first
+
+first.obey()
 gc.disable()  # what is imported stays: looking for garbage in it took a sixth of the start
 
 import argparse

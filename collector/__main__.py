@@ -7,6 +7,10 @@ Results go to stdout, everything else to stderr.
 
 from __future__ import annotations
 
+from agent import first
+
+first.obey()
+
 import argparse
 import asyncio
 import sys

@@ -21,7 +21,8 @@ from docker.errors import DockerException
 from docker.models.networks import Network
 
 from collector.store import cluster, schema
-from tests.integration.test_docker_server import IMAGE, PASSWORD, DockerServer, _client
+from tests.integration.test_docker_server import IMAGE, PASSWORD, DockerServer
+from tests.support import docker_engine
 from tests.support.collector import ADMIN_TOKEN, Collector, record
 from tests.support.wait import until
 
@@ -90,7 +91,7 @@ def _archive(name: str, text: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[list[ClusterServer]]:
-    client = _client()
+    client = docker_engine.client()
     if isinstance(client, str):
         pytest.skip(client)
     made: list[ClusterServer] = []

@@ -8,14 +8,12 @@ engine has to be on this machine: the server's port is published on 127.0.0.1.
 from __future__ import annotations
 
 import asyncio
-import gc
 import http.client
 import importlib.util
 import json
 import os
 import random
 import socket
-import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +33,7 @@ from collector.store import schema
 from collector.store.store import Store
 from collector.tenants.tenants import Tenant
 from tests.integration.conftest import SERVED, Home, rows_of, submit
+from tests.support import docker_engine
 from tests.support.clickhouse_front import PORTS
 from tests.support.collector import ADMIN_TOKEN, Answer, Collector, record
 from tests.support.engine import ClickHouseFront
@@ -148,7 +147,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def _in_docker() -> Iterator[Server]:
-    client = _client()
+    client = docker_engine.client()
     if isinstance(client, str):
         pytest.skip(client)
     try:
@@ -163,22 +162,6 @@ def _in_docker() -> Iterator[Server]:
             server.remove()
     finally:
         client.close()
-
-
-def _client() -> docker.DockerClient | str:
-    """A client of the Docker engine, or why there is none. (A client that cannot connect leaves its socket to the collector of
-    garbage, which warns.)"""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        try:
-            client = docker.from_env()
-            client.ping()
-        except (DockerException, OSError) as error:
-            reason = f"no Docker engine answers: {error}"
-        else:
-            return client
-        gc.collect()
-        return reason
 
 
 @pytest.fixture
