@@ -49,6 +49,7 @@ from collector.parts import (
     OUTCOMES,
     PEERS,
     PLACES,
+    PROXIES,
     QUOTA,
     READINESS,
     REGISTERING,
@@ -75,8 +76,10 @@ from collector.search.query import Statement
 from collector.search.reading import bounded
 from collector.search.turnstile import Places, Turnstile
 from collector.serving import operations
+from collector.serving.forwarding import PROTO_HEADER, Proxies
 from collector.serving.front import respond
 from collector.serving.peers import ALONE, Peers
+from collector.serving.tls import PROBES, certified, shown
 from collector.store import schema
 from collector.store.breakage import Breakage
 from collector.store.lookout import Lookout
@@ -97,8 +100,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 REQUEST_ID_HEADER = "X-Request-Id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_QUIET = frozenset(("/healthz", "/readyz", "/metrics"))
-"""Asked by machines every few seconds: logged at DEBUG while they answer well."""
 CATCHING_UP = 2
 """Queries of a tenant under way, its searches included, beyond which none is made for its tails that come back."""
 WATCH_INTERVAL_S = 2.0
@@ -107,11 +108,13 @@ WATCH_INTERVAL_S = 2.0
 
 def build(config: Config, peers: Peers = ALONE) -> web.Application:
     """The application, not yet started. ``peers``: the other processes on its port."""
-    app = web.Application(middlewares=[surround, caller.leaving], client_max_size=small_bodies.MAX_BODY_BYTES)
+    asked = [certified] if config.server.tls.client_certificates == "required_except_probes" else []
+    app = web.Application(middlewares=[surround, *asked, caller.leaving], client_max_size=small_bodies.MAX_BODY_BYTES)
     app[CONFIG] = config
     app[PEERS] = peers
     app[METRICS] = Metrics(peers)
     app[READINESS] = Readiness()
+    app[PROXIES] = Proxies(config.server.trusted_proxies, config.server.proxy_header)
     app[TURNSTILE] = Turnstile(config.store.readers - 1, config.store.query_timeout_s)
     app[WORKBENCH] = Workbench()
     app[PLACES] = Places()
@@ -376,7 +379,12 @@ def _account(request: web.Request, status: int, seconds: float) -> None:
     metrics = request.app[METRICS]
     metrics.requests.labels(route, str(status)).inc()
     metrics.request_seconds.labels(route).observe(seconds)
-    level = logging.DEBUG if route in _QUIET and status < 400 else logging.INFO
+    # What machines ask every few seconds.
+    level = logging.DEBUG if route in PROBES and status < 400 else logging.INFO
+    proxies, headers = request.app[PROXIES], request.headers
+    origin = proxies.origin(
+        request.remote or "", request.scheme, headers.getall(proxies.header, ()), headers.getall(PROTO_HEADER, ())
+    )
     ACCESS.log(
         level,
         "%s %s %d",
@@ -387,6 +395,8 @@ def _account(request: web.Request, status: int, seconds: float) -> None:
             ms=round(seconds * 1000, 1),
             request_id=request[REQUEST_ID],
             tenant=request.get(TENANT_ID, ""),
-            remote=request.remote or "",
+            remote=origin.address,
+            **({"scheme": origin.scheme} if origin.scheme != "http" else {}),
+            **({"certificate": name} if (name := shown(request)) else {}),
         ),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,6 +32,19 @@ Rate = Annotated[int, msgspec.Meta(ge=1, le=1 << 50)]
 RateOrSame = Annotated[int, msgspec.Meta(ge=0, le=1 << 50)]
 
 
+class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Files are read again when they change; see `collector.serving.tls`."""
+
+    cert_file: str = ""
+    """The certificate and the chain behind it, PEM; empty: no TLS."""
+    key_file: str = ""
+    """Its key; empty: it is in ``cert_file``."""
+    client_ca_file: str = ""
+    """Authorities of client certificates, PEM; empty: none are asked for."""
+    client_certificates: Literal["required", "required_except_probes", "optional"] = "required"
+    min_version: Literal["1.2", "1.3"] = "1.2"
+
+
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Port = 8080
@@ -42,6 +56,11 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shutdown_timeout_s: Seconds = 20.0
     header_timeout_s: Seconds = 75.0
     """A connection on which no whole request arrived for so long is closed."""
+    tls: Tls = Tls()
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks (CIDR) of proxies whose word on the client's address and scheme is taken."""
+    proxy_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
+    """The one that these proxies write."""
 
 
 class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -260,6 +279,7 @@ def _rules(config: Config) -> Iterator[str]:
     """What no single field can say."""
     yield from _store_rules(config.store)
     yield from _quota_rules(config.quota)
+    yield from _server_rules(config.server)
     if config.server.workers > 1 and settings.url_of(config.store.url).scheme == "chdb":
         yield (
             f"server.workers is {config.server.workers}, but store.url {config.store.url} is an engine inside one process; "
@@ -276,6 +296,24 @@ def _rules(config: Config) -> Iterator[str]:
             f"server.max_request_bytes {config.server.max_request_bytes}, which ends a request first; "
             "raise server.max_request_bytes or lower default_limits.max_request_bytes"
         )
+
+
+def _server_rules(server: Server) -> Iterator[str]:
+    tls = server.tls
+    if not tls.cert_file:
+        for name in ("key_file", "client_ca_file"):
+            if getattr(tls, name):
+                yield f"server.tls.{name} is set, but no server.tls.cert_file; name a certificate, or take {name} out"
+    if tls.client_certificates != "required" and not tls.client_ca_file:
+        yield (
+            f"server.tls.client_certificates is {tls.client_certificates}, but no server.tls.client_ca_file says whose "
+            "certificates are good; name it, or take client_certificates out"
+        )
+    for text in server.trusted_proxies:
+        try:
+            ip_network(text)
+        except ValueError:
+            yield f"server.trusted_proxies: {text!r} is no network; write for instance 10.0.0.0/8, or 10.1.2.3/32 for one proxy"
 
 
 def _store_rules(store: StoreConfig) -> Iterator[str]:

@@ -98,6 +98,10 @@ class TenantDisabled(Forbidden):
     """The key's tenant has been switched off."""
 
 
+class CertificateNeeded(Forbidden):
+    """The client has shown no certificate."""
+
+
 class NotFound(CollectorError):
     pass
 
@@ -193,6 +197,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     Forbidden: (403, wire.CODE_FORBIDDEN),
     RegistrationOff: (403, "registration_off"),
     TenantDisabled: (403, "tenant_disabled"),
+    CertificateNeeded: (403, "client_certificate_required"),
     NotFound: (404, "not_found"),
     Conflict: (409, "conflict"),
     TooLarge: (413, wire.CODE_TOO_LARGE),

@@ -40,7 +40,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _COMMIT_BYTES = (1e3, 1e4, 1e5, 1e6, 2e6, 4e6, 8e6, 16e6)
 
 
-Merged = Literal["livesum", "livemin", "livemostrecent"]
+Merged = Literal["livesum", "livemin", "livemax", "livemostrecent"]
 
 
 def share(folder: str, number: int) -> None:
@@ -85,6 +85,18 @@ class Metrics:
         self.request_bytes = counter("http_request_body_bytes", "Bytes of request bodies read.", "route")
         self.requests_in_flight = gauge("http_requests_in_flight", "Requests being worked on.")
         self.auth_failures = counter("auth_failures", "Requests refused for their credential.", "reason")
+
+        # TLS: counted by tls.py; there are values only where the collector speaks TLS itself.
+        self.tls_failures = counter("tls_handshake_failures", "TLS handshakes that failed, by reason.", "reason")
+        self._tls_reloads = counter(
+            "tls_reloads", "Changed certificate files that were read, by result (ok, refused).", "result"
+        )
+        self._tls_refused = gauge(
+            "tls_refused", "1 while changed certificate files are refused, and the old in force.", "livemax"
+        )
+        self.tls_ends = gauge(
+            "tls_certificate_ends_timestamp_seconds", "When the certificate ends, in seconds since 1970; 0: no TLS.", "livemin"
+        )
 
         # Ingest: counted by ingest.py from the outcomes.
         self.records = counter("records", "Agent records answered.", "outcome")
@@ -144,6 +156,11 @@ class Metrics:
         self.tail_events = counter("tail_events", "Events passed on to tails.")
         self.tail_missed = counter("tail_missed_events", "Events that slow readers of tails missed, and were told of.")
         self.tail_poll_seconds = histogram("tail_poll_duration_seconds", "One look for what is new, for all tails.", _SECONDS)
+
+    def tls_reload(self, result: Literal["ok", "refused"]) -> None:
+        """Changed certificate files were read."""
+        self._tls_reloads.labels(result).inc()
+        self._tls_refused.set(result == "refused")
 
     def text(self) -> bytes:
         """The exposition format, for /metrics."""

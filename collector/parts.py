@@ -20,6 +20,7 @@ from collector.limits.usage import Usage
 from collector.metrics import Metrics
 from collector.search.agents import Agents
 from collector.search.turnstile import Places, Turnstile
+from collector.serving.forwarding import Proxies
 from collector.serving.peers import Lock, Peers
 from collector.store.breakage import Breakage
 from collector.store.store import Store
@@ -42,6 +43,7 @@ class Readiness:
 CONFIG = web.AppKey("config", Config)
 PEERS = web.AppKey("peers", Peers)
 """The other processes on this port."""
+PROXIES = web.AppKey("proxies", Proxies)
 METRICS = web.AppKey("metrics", Metrics)
 READINESS = web.AppKey("readiness", Readiness)
 STORE = web.AppKey("store", Store)

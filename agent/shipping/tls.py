@@ -42,7 +42,7 @@ def context(settings: Collector, urls: Iterable[str]) -> ssl.SSLContext | None:
 
 
 def show(made: ssl.SSLContext, settings: Collector) -> None:
-    """Load the agent's own certificate, if it has one: into a context in use for the connections from now on."""
+    """Load the agent's own certificate, if it has one. Never into a context in use: half of a pair would take the key away."""
     if settings.cert_file:
         made.load_cert_chain(settings.cert_file, settings.key_file or None)
 

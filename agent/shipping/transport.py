@@ -3,7 +3,8 @@
 Promises:
 - A request is sent once; whether it is sent again is for others to say. Redirects are not followed.
 - Of an answer at most `MAX_ANSWER_BYTES` are read: a longer one is no answer of a collector.
-- Key and certificate are read again when their files change; one that cannot be used then leaves the old one in place.
+- Key, certificate and authorities are read again when their files change; what cannot be used then leaves the old in place:
+  new files are tried in a context of their own, which connections from then on are made with.
 - Environment variables (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) name the proxy, unless the configuration does.
 """
 
@@ -66,14 +67,15 @@ class Transport:
         self._bandwidth = Bandwidth(settings.bandwidth_limit_bytes_per_s)
         self.key = settings.api_key
         self._key_file = _Watched(settings.api_key_file)
-        self._cert_file = _Watched(settings.cert_file)
-        self._tls = tls.context(settings, [*urls, *filter(None, self._proxies.values())])
+        self._tls_urls = [*urls, *filter(None, self._proxies.values())]
+        self._tls_files = _Watched(settings.cert_file, settings.key_file, settings.ca_file)
+        self._tls = tls.context(settings, self._tls_urls)
         self._session: aiohttp.ClientSession | None = None
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Within it requests can be sent."""
-        connector = aiohttp.TCPConnector(limit=self._connections, ssl=self._tls or True, keepalive_timeout=60)
+        connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=60)
         async with aiohttp.ClientSession(connector=connector, auto_decompress=True) as session:
             self._session = session
             yield
@@ -105,12 +107,14 @@ class Transport:
 
     def refresh(self) -> None:
         """Look at the files of key and certificate."""
-        if self._tls is not None and self._cert_file.changed():
+        if self._tls is not None and self._tls_files.changed():
+            settings = self._settings
+            files = ", ".join(filter(None, (settings.cert_file, settings.key_file, settings.ca_file)))
             try:
-                tls.show(self._tls, self._settings)
-                log.info("%s: the certificate was read again", self._settings.cert_file)
+                self._tls = tls.context(settings, self._tls_urls)
+                log.info("%s: read again for new connections", files)
             except OSError as error:
-                log.warning("%s: cannot be used: %s; the old certificate stays", self._settings.cert_file, error.strerror)
+                log.warning("%s: cannot be used: %s; what was there before stays in force", files, error.strerror or error)
         if not self._key_file.changed():
             return
         try:
@@ -141,6 +145,7 @@ class Transport:
                 allow_redirects=False,
                 timeout=limits,
                 proxy=self._proxies[endpoint.url],
+                ssl=self._tls or True,
             ) as response:
                 return Reply(endpoint, response.status, response.headers, await _read(response))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -148,23 +153,21 @@ class Transport:
 
 
 class _Watched:
-    """A file that may be replaced."""
+    """Files that may be replaced; empty paths are none."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, *paths: str) -> None:
+        self._paths = [path for path in paths if path]
         self._last = self._look()
 
-    def _look(self) -> tuple[int, int, int] | None:
-        if not self._path:
-            return None
+    def _look(self) -> list[tuple[int, int, int]] | None:
         try:
-            stat = os.stat(self._path)
+            stats = [os.stat(path) for path in self._paths]
         except OSError:
             return None
-        return stat.st_ino, stat.st_size, stat.st_mtime_ns
+        return [(stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats]
 
     def changed(self) -> bool:
-        """Since the last look, to another that is there."""
+        """Since the last look, to others that are there."""
         before, self._last = self._last, self._look()
         return self._last is not None and self._last != before
 

@@ -22,9 +22,10 @@ from aiohttp import web
 from collector import app as application
 from collector.config import Config, Server
 from collector.errors import CollectorError
-from collector.parts import READINESS
+from collector.parts import METRICS, READINESS
 from collector.serving.front import Runner
 from collector.serving.peers import ALONE, Peers
+from collector.serving.tls import Certificates
 from collector.store import schema
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ async def serve(config: Config, *, peers: Peers = ALONE, ready: Callable[[socket
         loop.add_signal_handler(number, stop.set)
     with bind(config.server, shared=not peers.alone) as sock:
         app = application.build(config, peers)
+        tls = Certificates(config.server.tls, app[METRICS]) if config.server.tls.cert_file else None
+        watching = asyncio.create_task(tls.watch()) if tls else None
         timeout_s = config.server.shutdown_timeout_s
         runner = Runner(app, header_timeout_s=config.server.header_timeout_s, shutdown_timeout_s=timeout_s * HANDLERS_SHARE)
         try:
@@ -63,12 +66,14 @@ async def serve(config: Config, *, peers: Peers = ALONE, ready: Callable[[socket
             gc.freeze()
             sys.setswitchinterval(SWITCH_INTERVAL_S)
             gc.set_threshold(*GC_THRESHOLDS)
-            await web.SockSite(runner, sock, backlog=BACKLOG).start()
+            await web.SockSite(runner, sock, backlog=BACKLOG, ssl_context=tls.context if tls else None).start()
             away = app[READINESS].reason
             ready(sock, away) if ready else say_ready(config, sock, away)
             await stop.wait()
             log.info("stopping: requests under way are finished and committed")
         finally:
+            if watching:
+                watching.cancel()
             await _stop(runner, timeout_s)
     log.info("stopped")
     return 0
@@ -115,7 +120,8 @@ async def _stop(runner: web.AppRunner, timeout_s: float) -> None:
 
 def say_ready(config: Config, sock: socket.socket, away: str) -> None:
     host, port = sock.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if config.server.tls.cert_file else "http"
+    url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
     state = f"not ready yet: {away}; requests get 503 until then" if away else f"schema {schema.VERSION}"
     workers = f", {config.server.workers} workers" if config.server.workers > 1 else ""
     print(f"pulsestream-collector listens on {url}, store {config.store.url}, {state}{workers}", flush=True)

@@ -12,6 +12,7 @@ import os
 import re
 import select
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -59,6 +60,8 @@ class Collector:
         self.stderr = folder / "collector.log"
         self.port = 0
         self.ready_line = ""
+        self.tls: ssl.SSLContext | None = None
+        """With what it is asked where it speaks TLS."""
         self._log_level = log_level
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +75,7 @@ class Collector:
                 [sys.executable, "-m", "collector", *arguments], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=stderr
             )
         self.ready_line = self._line()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", self.ready_line)
+        found = re.search(r"https?://127\.0\.0\.1:(\d+)", self.ready_line)
         if not found:
             self.kill()
             raise RuntimeError(f"no ready line but {self.ready_line!r}; {self.stderr.read_text()[-4000:]}")
@@ -91,7 +94,7 @@ class Collector:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def stop(self) -> int:
         """SIGTERM; its exit status."""
@@ -134,7 +137,7 @@ class Collector:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_TIMEOUT_S)
+        connection = self.connection()
         sent = {**({"X-API-Key": key} if key else {}), **(headers or {})}
         try:
             connection.request(method, f"{path}?{urlencode(query)}" if query else path, body=body, headers=sent)
@@ -145,6 +148,11 @@ class Collector:
             connection.close()
         decoded = json.loads(data) if _JSON.search(answer.getheader("Content-Type") or "") else data
         return Answer(answer.status, answer.headers, decoded)
+
+    def connection(self) -> http.client.HTTPConnection:
+        if self.tls:
+            return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=REQUEST_TIMEOUT_S, context=self.tls)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_TIMEOUT_S)
 
     def new_tenant(self, name: str, **more: Any) -> str:
         """A tenant's key, made over HTTP."""

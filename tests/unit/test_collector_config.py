@@ -68,6 +68,13 @@ def test_what_is_left_out_has_its_default(text: str) -> None:
             "server: {workers: 2}",
             "server.workers is 2, but store.url chdb:///var/lib/pulsestream/store is an engine inside one",
         ),
+        ("server: {tls: {key_file: k}}", "server.tls.key_file is set, but no server.tls.cert_file"),
+        (
+            "server: {tls: {cert_file: c, client_certificates: optional}}",
+            "server.tls.client_certificates is optional, but no server.tls.client_ca_file says whose",
+        ),
+        ("server: {tls: {min_version: '1.1'}}", "server.tls.min_version: invalid enum value '1.1'"),
+        ("server: {trusted_proxies: [10.0.0.1/8]}", "server.trusted_proxies: '10.0.0.1/8' is no network; write for instance"),
         ("server: {workers: 0}", "server.workers: expected `int` >= 1"),
         ("default_limits: {on_limit: drop}", "default_limits.on_limit: invalid enum value 'drop'"),
         (
