@@ -151,13 +151,14 @@ def _identifier(text: str) -> str:
 class Engine:
     """The one chDB engine of this process. Methods are safe to call from several threads."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, backups: Path | None = None) -> None:
+        """``backups``: a folder that BACKUP and RESTORE may use."""
         chdb: Any = importlib.import_module("chdb")  # here: the tests' own process never loads the engine
 
         if "?" in str(path):
             raise ValueError(f"{path}: chDB takes what follows '?' for options; choose another folder")
         self._connect = chdb.connect
-        self._path = str(path)
+        self._path = f"{path}?backups.allowed_path={backups}/" if backups else str(path)
         self._keep_open = self._connect(self._path)  # the engine shuts down with its last connection
         version, self.time_zone = self._keep_open.query("SELECT version(), timezone()", "TSV").bytes().decode().split()
         self.version_note = f" (version {version})"
@@ -343,11 +344,11 @@ def _listen(host: str, port: int) -> socket.socket:
     raise OSError(errno.EADDRINUSE, f"{host}: no free port among {choices}")
 
 
-async def serve(data: Path, host: str, port: int, *, until_stdin_closes: bool) -> None:
+async def serve(data: Path, host: str, port: int, *, backups: Path | None, until_stdin_closes: bool) -> None:
     """Open the engine, answer requests until SIGTERM, then close the engine."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    engine = Engine(data)
+    engine = Engine(data, backups)
     sock = _listen(host, port)  # after the engine: until it is open, connections are refused, as by a starting server
     # After the engine: it may install handlers of its own when it opens.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -372,10 +373,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="database folder; created when missing")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free port")
     parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--backups", type=Path, help="folder for BACKUP and RESTORE")
     parser.add_argument("--until-stdin-closes", action="store_true", help="also stop when the parent goes away")
     options = parser.parse_args()
     options.data.mkdir(parents=True, exist_ok=True)
-    asyncio.run(serve(options.data, options.host, options.port, until_stdin_closes=options.until_stdin_closes))
+    serving = serve(
+        options.data, options.host, options.port, backups=options.backups, until_stdin_closes=options.until_stdin_closes
+    )
+    asyncio.run(serving)
 
 
 if __name__ == "__main__":

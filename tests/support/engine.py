@@ -29,8 +29,10 @@ STOP_DEADLINE_S = 15.0
 class ClickHouseFront:
     """``tests.support.clickhouse_front`` as a real process on the folder ``data``."""
 
-    def __init__(self, data: Path, port: int = 0) -> None:
+    def __init__(self, data: Path, port: int = 0, *, backups: Path | None = None) -> None:
+        """``backups``: a folder that BACKUP and RESTORE may use."""
         self.data = data
+        self._backups = backups
         self.host = "127.0.0.1"
         self.port = port
         self._process: subprocess.Popen[bytes] | None = None
@@ -56,6 +58,8 @@ class ClickHouseFront:
         """
         assert self._process is None, "already started"
         arguments = ["--data", str(self.data), "--host", self.host, "--port", str(self.port), "--until-stdin-closes"]
+        if self._backups:
+            arguments += ["--backups", str(self._backups)]
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - _reap() closes it
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.clickhouse_front", *arguments],
