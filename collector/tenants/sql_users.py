@@ -1,7 +1,7 @@
 """Users of the engine for analysts who ask in SQL: the statements that make one for a tenant. Pure.
 
-- A user reads the view ``search`` (each event once, within the retention), the table under it and the losses of its own
-  tenant; row policies see to that, whatever it asks. It writes nothing.
+- A user reads the view ``search`` (each event once, within the retention), the table under it, and the losses, outcomes and
+  agents of its own tenant; row policies see to that, whatever it asks. It writes nothing.
 - Every query has bounds, which it cannot raise, and a user has so many a minute and so much time an hour. ``FINAL`` is on
   for all its queries, so that the table shows each event once, too; the setting that would undo it is fixed.
 - Where one user has a row policy, some servers show everybody without one nothing. So everybody who is no analyst is let
@@ -18,7 +18,7 @@ from collector.errors import invalid
 
 ROLE = "pulsestream_analyst"
 PROFILE = "pulsestream_analyst"
-_TABLES = ("events", "losses")
+_TABLES = ("events", "losses", "outcomes", "agents")
 _VIEWS = ("search", "events_live")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _CLUSTER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")

@@ -21,14 +21,14 @@ def test_a_user_is_bound_to_its_tenant_in_every_table_that_it_may_read() -> None
     texts = made()
     granted = {name for text in texts for name in re.findall(r"GRANT SELECT ON pulsestream\.(\w+)", text)}
     bound = {name for text in texts for name in re.findall(r"ROW POLICY OR REPLACE ps_shop ON pulsestream\.(\w+)", text)}
-    assert granted == {"search", "events_live", "events", "losses"}
+    assert granted == {"search", "events_live", "events", "losses", "outcomes", "agents"}
     assert bound == granted - {"search", "events_live"}  # views of events, read with the rights of who asks
     assert all("USING tenant_id = 't-1' TO ps_shop" in text for text in texts if "ROW POLICY OR REPLACE" in text)
 
 
 def test_everybody_else_goes_on_reading_all_rows() -> None:
     others = [text for text in made() if "pulsestream_others" in text]
-    assert len(others) == 2
+    assert len(others) == 4
     assert all(text.endswith("USING 1 TO ALL EXCEPT pulsestream_analyst") for text in others)
 
 
