@@ -1,31 +1,26 @@
-"""The collector as an aiohttp application: its routes, its life cycle, and what surrounds every request.
+"""The collector as an aiohttp application: its routes and its life cycle.
 
 Start:  store (opened; a served engine need not be up) → schema (applied; until then everything is answered 503)
         → writer → handlers. Stop runs backwards: no new connections, requests under way end, the writer commits what
         waits, the store closes.
-Around a request: it gets an id (the caller's ``X-Request-Id`` if it is a plain one), which is in the answer's header,
-in an error's body and in the log line; an error becomes its answer by the table in `collector.errors`; one access line
-says method, route, status and time, never a query string, a key or content.
+What surrounds every request is in `collector.serving.surround`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from secrets import token_hex
 
 from aiohttp import web
 
 from agent import wire
 from collector.api import openapi
 from collector.config import Config, Limits
-from collector.errors import HTTP_CODES, Body, ConfigError, Reply, StoreAway, StoreError, answer_of
+from collector.errors import ConfigError, StoreAway, StoreError
 from collector.figures import aggregate, facets, histogram, names
 from collector.ingest import events, ingest, small_bodies
 from collector.ingest.intake import Intake
@@ -34,7 +29,6 @@ from collector.ingest.workbench import Workbench
 from collector.limits import allowance, buckets
 from collector.limits.quota import Quota
 from collector.limits.usage import Usage
-from collector.log import ACCESS, fields
 from collector.metrics import Metrics
 from collector.parts import (
     ADMIN_GATE,
@@ -53,14 +47,12 @@ from collector.parts import (
     QUOTA,
     READINESS,
     REGISTERING,
-    REQUEST_ID,
     SAVING,
     STOPPING,
     STORE,
     STREAMS,
     TAIL_SEATS,
     TAILS,
-    TENANT_ID,
     THREADS,
     TURNSTILE,
     USAGE,
@@ -76,10 +68,10 @@ from collector.search.query import Statement
 from collector.search.reading import bounded
 from collector.search.turnstile import Places, Turnstile
 from collector.serving import operations
-from collector.serving.forwarding import PROTO_HEADER, Proxies
-from collector.serving.front import respond
+from collector.serving.forwarding import Proxies
 from collector.serving.peers import ALONE, Peers
-from collector.serving.tls import PROBES, certified, shown
+from collector.serving.surround import say_request, surround
+from collector.serving.tls import certified
 from collector.store import schema
 from collector.store.breakage import Breakage
 from collector.store.lookout import Lookout
@@ -96,10 +88,7 @@ from collector.writing.flusher import Flusher
 from collector.writing.writer import Writer
 
 log = logging.getLogger(__name__)
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-REQUEST_ID_HEADER = "X-Request-Id"
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CATCHING_UP = 2
 """Queries of a tenant under way, its searches included, beyond which none is made for its tails that come back."""
 WATCH_INTERVAL_S = 2.0
@@ -134,7 +123,7 @@ def build(config: Config, peers: Peers = ALONE) -> web.Application:
     app[EXPORTS] = Seats("exports", "streams.max_exports", config.streams.max_exports)
     app[TAIL_SEATS] = Seats("tails", "streams.max_tails", config.streams.max_tails)
     app.on_response_prepare.append(caller.say_budget)
-    app.on_response_prepare.append(_say_request)
+    app.on_response_prepare.append(say_request)
     app.on_shutdown.append(_say_stop)
     app.router.add_routes(
         [
@@ -170,12 +159,6 @@ def build(config: Config, peers: Peers = ALONE) -> web.Application:
         ]
     )
     return app
-
-
-async def _say_request(request: web.Request, response: web.StreamResponse) -> None:
-    """Before an answer is sent; that of a stream is, long before its handler ends."""
-    response.headers[REQUEST_ID_HEADER] = request[REQUEST_ID]
-    response.headers["Server"] = "pulsestream"
 
 
 async def _say_stop(app: web.Application) -> None:
@@ -322,81 +305,3 @@ def _away(app: web.Application, error: StoreError | ConfigError) -> None:
         log.log(level, "%s; requests are answered 503 until it does: %s", kind, error)
     readiness.reason = reason
     app[METRICS].store_up.set(0)
-
-
-@web.middleware
-async def surround(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Request id, errors into answers, metrics, access line."""
-    began = time.monotonic()
-    sent_id = request.headers.get(REQUEST_ID_HEADER, "")
-    request_id = request[REQUEST_ID] = sent_id if _REQUEST_ID.fullmatch(sent_id) else token_hex(8)
-    metrics = request.app[METRICS]
-    metrics.requests_in_flight.inc()
-    status = 499
-    try:
-        response = await _answered(request, handler, request_id)
-        status = response.status
-        return response
-    finally:
-        metrics.requests_in_flight.dec()
-        _account(request, status, time.monotonic() - began)
-
-
-async def _answered(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        reply = _of_http(request, error, request_id)
-        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return respond(reply, headers)
-    except asyncio.CancelledError:
-        raise
-    except Exception as error:
-        reply = answer_of(error, request_id)
-        if reply.status == 500:
-            log.error("a request failed: %s", error, exc_info=error, extra=fields(request_id=request_id))
-        elif isinstance(error, StoreError):
-            log.warning("a request met the store away: %s", error, extra=fields(request_id=request_id))
-        return respond(reply)
-
-
-def _of_http(request: web.Request, error: web.HTTPException, request_id: str) -> Reply:
-    """What aiohttp refused by itself."""
-    if error.status == 404:
-        message = f"there is nothing at {request.path}; GET / lists what there is"
-    elif error.status == 405:
-        message = f"{request.method} is not possible here; possible: {error.headers.get('Allow', '')}"
-    elif error.status == 413:
-        message = f"the body may have {small_bodies.MAX_BODY_BYTES} bytes at most here"
-    else:
-        message = error.reason
-    return Reply(error.status, Body(HTTP_CODES.get(error.status, "bad_request"), message, request_id=request_id))
-
-
-def _account(request: web.Request, status: int, seconds: float) -> None:
-    resource = request.match_info.route.resource
-    route = resource.canonical if resource else "unknown"
-    metrics = request.app[METRICS]
-    metrics.requests.labels(route, str(status)).inc()
-    metrics.request_seconds.labels(route).observe(seconds)
-    # What machines ask every few seconds.
-    level = logging.DEBUG if route in PROBES and status < 400 else logging.INFO
-    proxies, headers = request.app[PROXIES], request.headers
-    origin = proxies.origin(
-        request.remote or "", request.scheme, headers.getall(proxies.header, ()), headers.getall(PROTO_HEADER, ())
-    )
-    ACCESS.log(
-        level,
-        "%s %s %d",
-        request.method,
-        route if resource else request.path,
-        status,
-        extra=fields(
-            ms=round(seconds * 1000, 1),
-            request_id=request[REQUEST_ID],
-            tenant=request.get(TENANT_ID, ""),
-            remote=origin.address,
-            **({"scheme": origin.scheme} if origin.scheme != "http" else {}),
-            **({"certificate": name} if (name := shown(request)) else {}),
-        ),
-    )

@@ -41,7 +41,7 @@ class Numbered(logging.Filter):
 
 def start(level: str, form: str, *, worker: int | None = None) -> None:
     """Send all logging of the program to stderr. ``form`` is ``text`` or ``json``; ``worker``: one of several processes."""
-    logs.start(level, form)
+    logs.start(level, form, "pulsestream-collector")
     # What no line shows need not be found out: for each line of each request it took a third of the time.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     if worker is not None:

@@ -44,18 +44,22 @@ class RetryAfter(msgspec.Struct, frozen=True):
     seconds: float | None = None
     suspicious: bool = False
     """The fault may lie in this run: split it when it repeats while others pass."""
+    request_id: str = ""
+    """Of the request that was answered so, for the log."""
 
 
 class Stop(msgspec.Struct, frozen=True):
     """Nothing can be sent until a person has acted."""
 
     reason: str
+    request_id: str = ""
 
 
 class Split(msgspec.Struct, frozen=True):
     """The collector refuses this run for good: send its records one by one; one alone goes to the quarantine."""
 
     reason: str
+    request_id: str = ""
 
 
 Decision = Delivered | RetryAfter | Stop | Split

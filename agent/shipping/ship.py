@@ -28,7 +28,7 @@ from agent.codec import ZstdError
 from agent.config import Collector
 from agent.errors import StorageFailed
 from agent.ledger import Ledger
-from agent.logs import Fault
+from agent.logs import Fault, fields
 from agent.shipping import retry, suspects
 from agent.shipping.deadletter import KEPT_COMPLETED_S, RETRY_S, DeadLetters, Quarantine
 from agent.shipping.endpoints import Endpoint
@@ -39,6 +39,7 @@ from agent.spool.segment import Position
 from agent.spool.spool import Entry, Spool
 
 log = logging.getLogger("agent.ship")
+Refusal = retry.RetryAfter | retry.Split
 _decode_answer = msgspec.json.Decoder(wire.Answer).decode
 
 MAX_RUN_RAW_BYTES = 7 << 19
@@ -165,9 +166,9 @@ class Shipper:
                 self._ledger.add("internal_errors", 1)
                 decision = retry.RetryAfter(f"internal error: {type(error).__name__}", suspicious=True)
             if not (isinstance(decision, retry.Split) and _completes(entries)):
-                self._report(decision.reason)
+                self._report(decision.reason, decision.request_id)
             if isinstance(decision, retry.Split):
-                self._sentence(parcel, entries, suspects.refused(parcel, self._passes), decision.reason)
+                self._sentence(parcel, entries, suspects.refused(parcel, self._passes), decision)
                 return
             self._failures += 1
             if isinstance(decision, retry.Stop):
@@ -179,7 +180,7 @@ class Shipper:
                 attempt = suspects.attempt(parcel, self._passes, self._failures, self._in_flight)
             wait_s = retry.wait_for(decision, attempt, self._random)
             if decision.suspicious:
-                self._sentence(parcel, entries, suspects.judge(parcel, self._passes), decision.reason)
+                self._sentence(parcel, entries, suspects.judge(parcel, self._passes), decision)
                 await self._pause(wait_s, eager=True)
                 return
             await self._pause(wait_s, eager=decision.seconds is None)
@@ -189,20 +190,20 @@ class Shipper:
         Nobody waits for them here: a worker may be needed for those others."""
         return _completes(entries) and self._spool.low_water < entries[0].position
 
-    def _sentence(self, parcel: Parcel, entries: tuple[Entry, ...], verdict: Verdict, reason: str) -> None:
+    def _sentence(self, parcel: Parcel, entries: tuple[Entry, ...], verdict: Verdict, why: Refusal) -> None:
         """A parcel failed, and it may be its own fault: set it aside, so that what is behind it goes on."""
         if isinstance(verdict, Apart):
             for part in verdict.parcels:
                 self._suspects.add(part, 0.0)
-        elif isinstance(verdict, Wait) or not self._set_aside(entries[0], reason):
+        elif isinstance(verdict, Wait) or not self._set_aside(entries[0], why):
             self._put_off(parcel, parcel.failures)
 
     def _put_off(self, parcel: Parcel, times: int) -> None:
         self._suspects.add(parcel, time.monotonic() + retry.backoff(max(1, times), self._random))
 
-    def _set_aside(self, entry: Entry, reason: str) -> bool:
+    def _set_aside(self, entry: Entry, why: Refusal) -> bool:
         """Keep a record in the quarantine. False: no room for it."""
-        header = entry.header
+        header, reason = entry.header, why.reason
         completes = _completes((entry,))
         try:
             if not self.quarantine.add(entry) and not completes:
@@ -217,6 +218,7 @@ class Shipper:
             log.error(
                 "record %s (%s, bytes %d to %d) was refused and is in the quarantine, tried again every %d minutes: %s",
                 header.record_id, header.path, header.source_from, header.source_to, RETRY_S // 60, reason,
+                extra=fields(request_id=why.request_id),
             )  # fmt: skip
         self._ledger.set_aside(header)
         crash.point("quarantine.acked")
@@ -244,12 +246,14 @@ class Shipper:
         try:
             reply = await self._transport.post(body, headers)
         except NoReply as error:
-            decision: retry.Decision = retry.RetryAfter(str(error), suspicious=error.reached)
+            decision: retry.Decision = retry.RetryAfter(str(error), suspicious=error.reached, request_id=error.request_id)
             return self._noted(error.endpoint, decision, 0)
         crash.point("answer.read")
         decision = retry.judge(reply.status, reply.headers, reply.body, expected, self._ledger.tenant_id)
         if isinstance(decision, retry.Delivered):
             self._ledger.keeps(decision.answer.retention_days)
+        else:
+            decision = msgspec.structs.replace(decision, request_id=reply.request_id)
         return self._noted(reply.endpoint, decision, reply.status)
 
     def _noted(self, endpoint: Endpoint, decision: retry.Decision, status: int) -> retry.Decision:
@@ -257,7 +261,7 @@ class Shipper:
         if not isinstance(decision, retry.RetryAfter) or status == 429:
             self._transport.works(endpoint)
         elif self._transport.failed(endpoint, suspicious=decision.suspicious):
-            return retry.RetryAfter(decision.reason, 0.0, decision.suspicious)
+            return msgspec.structs.replace(decision, seconds=0.0)
         return decision
 
     async def _post_heartbeat(self, run: bytes) -> None:
@@ -314,9 +318,9 @@ class Shipper:
         log.error("%s: %d events were refused (%s); they are in the dead letters", entry.header.path, count, outcome.reason)
         return ""
 
-    def _report(self, reason: str) -> None:
+    def _report(self, reason: str, request_id: str = "") -> None:
         self._ledger.sending = reason
-        self._fault.seen(reason, time.monotonic())
+        self._fault.seen(reason, time.monotonic(), **({"request_id": request_id} if request_id else {}))
 
     async def _pause_until_another_key(self) -> None:
         """Or until the one there is may work again."""

@@ -43,14 +43,17 @@ class Reply(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
+    request_id: str = ""
+    """Under which the server's log has it, if it is a collector's."""
 
 
 class NoReply(Exception):
     """No whole answer came. ``reached``: a connection was there, so the request may have been received, and be the reason."""
 
-    def __init__(self, endpoint: Endpoint, error: Exception) -> None:
+    def __init__(self, endpoint: Endpoint, error: Exception, request_id: str) -> None:
         super().__init__(f"{endpoint.url}: {type(error).__name__}: {error}".rstrip(": "))
         self.endpoint = endpoint
+        self.request_id = request_id
         self.reached = not isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError))
 
 
@@ -136,20 +139,23 @@ class Transport:
         self.refresh()
         endpoint = self._endpoints.pick(time.monotonic())
         url = endpoint.url.removesuffix(wire.BLOCKS_PATH) + path
+        request_id = os.urandom(8).hex()
         try:
             async with self._session.request(
                 method,
                 url,
                 data=body,
-                headers={"X-API-Key": self.key, **headers},
+                headers={"X-API-Key": self.key, wire.REQUEST_ID_HEADER: request_id, **headers},
                 allow_redirects=False,
                 timeout=limits,
                 proxy=self._proxies[endpoint.url],
                 ssl=self._tls or True,
             ) as response:
-                return Reply(endpoint, response.status, response.headers, await _read(response))
+                told = response.headers.get(wire.REQUEST_ID_HEADER, "")
+                request_id = told if wire.REQUEST_ID.fullmatch(told) else request_id
+                return Reply(endpoint, response.status, response.headers, await _read(response), request_id)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise NoReply(endpoint, error) from error
+            raise NoReply(endpoint, error, request_id) from error
 
 
 class _Watched:

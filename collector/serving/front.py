@@ -12,11 +12,14 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
+from secrets import token_hex
 
 import msgspec
 from aiohttp import hdrs, web
 
+from agent import wire
 from collector.errors import HTTP_CODES, Body, Envelope, Reply, answer_of, shown
+from collector.log import fields
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +68,13 @@ class _Connection(web.RequestHandler):
         """What happened outside of every handler: an answer, after which the connection is closed."""
         if isinstance(exc, ConnectionError):
             raise exc  # the caller went away: nobody is left to be answered
+        named = token_hex(8)
         if status >= 500:
-            log.error("a request failed outside of its handler: %s", exc, exc_info=exc)
-            reply = answer_of(exc or RuntimeError("unknown"))
+            log.error("a request failed outside of its handler: %s", exc, exc_info=exc, extra=fields(request_id=named))
+            reply = answer_of(exc or RuntimeError("unknown"), named)
         else:
-            log.debug("what came is not HTTP: %s", type(exc).__name__)
-            reply = Reply(status, Body(HTTP_CODES.get(status, "bad_request"), _sentence(message)))
+            log.debug("what came is not HTTP: %s", type(exc).__name__, extra=fields(request_id=named))
+            reply = _refused(status, _sentence(message), named)
         if request.writer.output_size > 0:
             raise ConnectionError("an answer was begun already")
         response = respond(reply)
@@ -85,11 +89,20 @@ async def _enveloped(
     expected = request.headers.get(hdrs.EXPECT, "100-continue").lower()
     if expected != "100-continue":  # the library would put what was sent into a text, and fail where it is no UTF-8
         message = f"Expect: {shown(expected)!r} cannot be met; send the request without this header"
-        return respond(Reply(417, Body("bad_request", message)))
+        return respond(_refused(417, message, _name_of(request)))
     try:
         return await handler(request)
     except web.HTTPException as error:
-        return respond(Reply(error.status, Body(HTTP_CODES.get(error.status, "bad_request"), error.reason)))
+        return respond(_refused(error.status, error.reason, _name_of(request)))
+
+
+def _name_of(request: web.BaseRequest) -> str:
+    sent = request.headers.get(wire.REQUEST_ID_HEADER, "")
+    return sent if wire.REQUEST_ID.fullmatch(sent) else token_hex(8)
+
+
+def _refused(status: int, message: str, request_id: str) -> Reply:
+    return Reply(status, Body(HTTP_CODES.get(status, "bad_request"), message, request_id=request_id))
 
 
 def _sentence(message: str | None) -> str:
@@ -102,6 +115,8 @@ def respond(reply: Reply, headers: dict[str, str] | None = None) -> web.Response
     sent = dict(headers or {})
     if reply.retry_after_s is not None:
         sent["Retry-After"] = str(max(1, math.ceil(reply.retry_after_s)))
+    if reply.body.request_id:
+        sent[wire.REQUEST_ID_HEADER] = reply.body.request_id
     if reply.status == 401:
         sent["WWW-Authenticate"] = "Bearer"
     body = msgspec.json.encode(Envelope(reply.body))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent import wire
+from agent import logs, wire
 from agent.codec import compress
 from agent.shipping import deadletter, retry, ship
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
@@ -337,3 +339,57 @@ def test_a_collector_that_comes_back_gets_everything(agent: AgentProcess, sink: 
     agent.settle()
     exactly_once(sink.seen(), app.lines)
     nothing_is_missed(agent, sink)
+
+
+class Told(logging.Handler):
+    """What is logged, as a text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logs.TextFormatter())
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+    def saying(self, text: str) -> list[str]:
+        return [line for line in self.lines if text in line]
+
+
+@pytest.fixture
+def told() -> Iterator[Told]:
+    handler = Told()
+    logging.getLogger("agent").addHandler(handler)
+    yield handler
+    logging.getLogger("agent").removeHandler(handler)
+
+
+REFUSAL = {
+    "status": 400,
+    "type": "application/json",
+    "body": json.dumps({"error": {"code": "bad_record", "message": "no"}}),
+    "headers": {"X-Request-ID": "a-refusals"},
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "named"),
+    [
+        ({"status": 503, "headers": {"X-Request-ID": "a-collectors"}}, "sending fails", "a-collectors"),
+        ({"status": 502, "headers": {"X-Request-ID": "no such name " * 9}}, "sending fails", ""),
+        ({"cut": True}, "sending fails", ""),
+        (REFUSAL, "was refused and", "a-refusals"),
+    ],
+    ids=["503", "a name that is none", "no answer", "400"],
+)
+def test_the_log_names_the_request_that_failed(
+    tmp_path: Path, sink: SinkProcess, told: Told, monkeypatch: pytest.MonkeyPatch, answer: Any, said: str, named: str
+) -> None:
+    quick(monkeypatch)
+    sink.rules(answer)
+    tries = 1 if answer is REFUSAL else 3
+    ship_until(tmp_path, sink.url, lambda: sink.seen().runs >= tries and told.saying(said), "it is said", lines=[b"one"])
+    assert len(told.saying("sending fails")) == 1, "the same fault under another request is no other fault"
+    for line in told.saying(said):
+        assert wire.REQUEST_ID.fullmatch(name := line.rpartition(" request_id=")[2])
+        assert named in ("", name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.util
 import json
 import socket
@@ -273,9 +274,43 @@ def test_what_does_not_exist_is_answered_in_the_same_form(collector: Collector) 
     assert answer.headers["Allow"] == "POST"
 
 
-def test_a_request_keeps_the_id_it_came_with(collector: Collector) -> None:
-    assert collector.request("GET", "/healthz", headers={"X-Request-Id": "abc-1"}).headers["X-Request-Id"] == "abc-1"
-    assert collector.request("GET", "/healthz", headers={"X-Request-Id": "a b"}).headers["X-Request-Id"] != "a b"
+@pytest.mark.parametrize(
+    ("name", "is_kept"), [("abc-1", True), ("a" * 64, True), ("a b", False), ("a" * 65, False), ("é", False)]
+)
+def test_a_request_keeps_the_id_it_came_with_if_it_is_a_plain_one(collector: Collector, name: str, is_kept: bool) -> None:
+    said = collector.request("GET", "/nope", headers={"X-Request-ID": name})
+    told = said.headers["X-Request-ID"]
+    assert told == said.body["error"]["request_id"]
+    assert (told == name) is is_kept
+    assert wire.REQUEST_ID.fullmatch(told)
+    assert f" request_id={told} " in collector.stderr.read_text()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"NO HTTP AT ALL\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nExpect: much\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 99_999 + b"\r\n\r\n",
+    ],
+    ids=["no http", "an expectation", "a header too long"],
+)
+def test_an_answer_has_an_id_where_no_handler_was_reached(collector: Collector, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", collector.port), 10) as connection:
+        connection.sendall(sent)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert answer.status in (400, 417)
+        told = answer.headers["X-Request-ID"]
+        assert wire.REQUEST_ID.fullmatch(told)
+        assert json.loads(answer.read())["error"]["request_id"] == told
+
+
+def test_the_line_of_a_request_says_which_trace_it_is_of(collector: Collector) -> None:
+    parent = f"00-{'a1' * 16}-{'b2' * 8}-01"
+    collector.request("GET", "/nope", headers={"X-Request-ID": "traced", "traceparent": parent})
+    line = next(line for line in collector.stderr.read_text().splitlines() if "request_id=traced" in line)
+    assert f"trace_id={'a1' * 16} span_id={'b2' * 8} trace_flags=01" in line
 
 
 def test_a_tenant_is_registered_with_the_admin_token_only(collector: Collector) -> None:
