@@ -31,7 +31,7 @@ POINTS = (
     "start.recorded", "start.synced",
     "loss.before", "loss.appended", "loss.synced", "rewind.replaced", "finish.synced",
     # a stop
-    "note_files.half", "stop.read", "stop.drained",
+    "full.noted", "note_files.half", "stop.read", "stop.drained",
 )  # fmt: skip
 
 

@@ -333,6 +333,11 @@ class Catalog:
         cut, self._cut = self._cut, []
         return cut
 
+    @property
+    def is_cut(self) -> bool:
+        """There is something for `cut` to give away."""
+        return bool(self._cut)
+
     def open_tails(self) -> list[Tail]:
         """The files that are open."""
         return self._contents.handles.tails()

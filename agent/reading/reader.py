@@ -8,7 +8,7 @@ Promises:
 - A reader that ends because the disk failed under its spool hands its open files to the next one (`agent.files.holding`).
 
 Order of a round: notices -> walk, if something came or went (`agent.reading.walk`) -> a block of each file that is due
-(`agent.reading.turns`) -> ack notes.
+(`agent.reading.turns`) -> notes of files (`agent.reading.notes`) and acks.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from agent.files.holding import Held
 from agent.files.tail import Handles
 from agent.files.wanted import Wanted
 from agent.ledger import Ledger
+from agent.reading.notes import Notes
 from agent.reading.recorder import Recorder
 from agent.reading.turns import Turns
 from agent.reading.walk import Walk
@@ -88,6 +89,7 @@ class Reader:
         self.turns = Turns(config, self.catalog, self.recorder, ledger, stopping=self._stop.is_set, ask_walk=self._ask_walk)
         self.walk = Walk(config, spool, self.catalog, self.recorder, self.turns, ledger, globs, scope=scope)
         self.bounds = Bounds(config, self.catalog, self.recorder, spool)
+        self.notes = Notes(spool, self.catalog.states, self.recorder.told_sizes, scope=scope)
         self._held = held
         tails, self.recorder.losses = held.take() if held is not None else ([], [])
         self.catalog.adopt(tails)
@@ -168,6 +170,7 @@ class Reader:
         for tail in self.bounds.keep(now_s):
             self.turns.leave(tail)
         self.has_looked = True
+        self._note_files(now_s)
         self._note_acks()
         for path in self.walk.watcher.wait(self._pause_s(), self._stop):
             self.walk.notice(path)
@@ -189,6 +192,10 @@ class Reader:
         now_s = time.monotonic()
         if self.walk.is_asked(now_s) or self.walk.watcher.blind:
             self.walk.go(now_s)
+
+    def _note_files(self, now_s: float) -> None:
+        if not self.catalog.is_cut and not self.recorder.losses:  # a note would say nothing of what was cut away
+            self.notes.keep(self.turns.due.values(), now_s, full=self.blocked)
 
     def _note_acks(self) -> None:
         now_s = time.monotonic()

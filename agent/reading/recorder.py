@@ -85,6 +85,8 @@ class Recorder:
         self.storage_retry_s = 0.0
         self.blocked = False
         """The spool is full, or its disk takes nothing."""
+        self.told_sizes = {origin: state.size for origin, state in spool.recovery.states.items()}
+        """Origin -> how far its file reached, as the spool knows."""
         self.losses: list[wire.Loss] = []
         """Found, and not in the spool yet."""
 
@@ -181,6 +183,7 @@ class Recorder:
         self._storage.over()
         tail.replaces = ""
         tail.state = self._states[state.origin] = merge(state, change)
+        self.told_sizes[state.origin] = change.size
         crash.point("append.applied")
         if not reproducible:
             self._spool.sync()
@@ -223,6 +226,7 @@ class Recorder:
         self._spool.append(wire.encode_record(header, compress(payload)), waits=True)
         tail.replaces = ""
         tail.state = self._states[state.origin] = change
+        self.told_sizes[state.origin] = change.size
         self._spool.sync()
         self._untold_bytes += len(window) - start
 

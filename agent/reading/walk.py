@@ -237,6 +237,7 @@ class Walk:
             self._turns.due.clear()
             self.next_s = self._recorder.storage_retry_s
             return False
+        self._recorder.told_sizes.update((state.origin, state.size) for state in states)
         self._ledger.add("start_skipped_bytes", skipped := sum(state.skipped for state in states))
         text = "first start of %s: %d bytes of %d files that were there are skipped, as `start` says"
         log.info(text, ", ".join(self.starts.pending), skipped, len(late))

@@ -7,6 +7,7 @@ Promises:
 - What has to be on disk before it is seen (``waits``) is held until it is, and what is behind it waits with it; `sync_wanted`
   says so to whoever syncs.
 - A segment is replaced in one rename, never written over.
+- States of files find room also where data does not (`note`, `agent.spool.reserve`).
 
 Order: append (write) -> sync -> sealed when full (sync, new file, sync folder) -> removed. One thread appends, one syncs, any
 reads; `lock` guards the counts.
@@ -26,6 +27,7 @@ from agent import crash, wire
 from agent.errors import StorageFailed, StorageFull
 from agent.spool.disk import Disk
 from agent.spool.opening import Opened, segment_name
+from agent.spool.reserve import Reserve
 from agent.spool.segment import SpoolHead, head_records
 
 log = logging.getLogger("agent.spool")
@@ -42,6 +44,7 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._fsync = fsync
         self._disk = disk
+        self._reserve = Reserve(folder, disk)
         self.lock = threading.RLock()
         """Guards the counts, here and in `agent.spool.spool`."""
         self._syncing = threading.RLock()
@@ -83,6 +86,7 @@ class Journal:
             with contextlib.suppress(StorageFull):  # what is there can be shipped, which makes room
                 self._roll()
                 crash.point("recover.rolled")
+        self._reserve.hold()
 
     def path(self, number: int) -> Path:
         return self.folder / segment_name(number)
@@ -122,6 +126,18 @@ class Journal:
         self._write(record, waits=waits and self._fsync != "never")
         if self._fsync == "always":
             self.sync()
+
+    def note(self, record: bytes) -> None:
+        """Add states of files. They count as those at the segment's front do: not as what it holds. Raises StorageFull,
+        StorageFailed."""
+        try:
+            self.append(record, rolls=False)
+        except StorageFull:
+            if not self._reserve.give():
+                raise
+            self.append(record, rolls=False)
+        with self.lock:
+            self.head_bytes += len(record)
 
     def _write(self, record: bytes, *, waits: bool) -> None:
         with self._writing:  # not behind the end that a failed sync goes back to
@@ -199,6 +215,7 @@ class Journal:
             with contextlib.suppress(OSError):  # it is synced
                 self._disk.close(old)
             self.roll_first = False
+            self._reserve.hold()
 
     def _create(self) -> None:
         number = self._highest + 1

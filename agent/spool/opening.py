@@ -34,7 +34,7 @@ class Opened(NamedTuple):
     highest: int
     """No segment has a higher number, read or not."""
     head_bytes: int
-    """How long the head of the last segment is."""
+    """How much of the last segment is states of files."""
     incomplete: bool
     """Segments are missing or cannot be read."""
 
@@ -69,8 +69,8 @@ def open_folder(folder: Path, *, quiet: bool) -> Opened:
         for item in scan(data):
             if not isinstance(item, Damage):
                 recovery.feed(item, number)
-                if item.header.kind == wire.FILES and item.start == head_bytes:
-                    head_bytes = item.end
+                if item.header.kind == wire.FILES:
+                    head_bytes += item.end - item.start
                 continue
             log.log(
                 level, "spool segment %d: bytes %d to %d are damaged (%s); the lines in them are read again",

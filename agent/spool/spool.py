@@ -12,8 +12,8 @@ Promises:
 Order: append (write) -> sync, at most `fsync_interval_s` later -> sealed when full (sync, new file, sync folder) -> acked ->
 deleted. One thread appends (the reader), one syncs, the shipping loop takes runs and acks them; a lock guards the counts.
 
-Known limit: `max_bytes` bounds what the spool holds, but for the last segment's head (less than a kilobyte a file); a segment
-is freed only when all of it is acked.
+Known limit: `max_bytes` bounds what the spool holds, but for the states of files in the last segment (less than a kilobyte
+each), which are written also when there is no room for data; a segment is freed only when all of it is acked.
 """
 
 from __future__ import annotations
@@ -311,8 +311,13 @@ class Spool:
         """Append the state of every file (reader thread): what their records cannot say, such as how much is unread."""
         with contextlib.suppress(StorageFull):
             for record in head_records(self._head()):
-                self.append(record)
+                self.journal.note(record)
                 crash.point("note_files.half")
+
+    def note_states(self, head: SpoolHead) -> None:
+        """Append states of some files (reader thread), also where data has no room. Raises StorageFull, StorageFailed."""
+        for record in head_records(head):
+            self.journal.note(record)
 
     def record_files(self, head: SpoolHead) -> None:
         """Append states that no record of data speaks of, synced (reader thread). Raises StorageFull, StorageFailed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,24 +12,12 @@ import pytest
 from agent.files import bounds
 from agent.spool import spool
 from agent.spool.disk import Disk
-from tests.support.agent import AgentProcess, App, arrived, exactly_once
+from tests.support.agent import AgentProcess, App, Noise, arrived, exactly_once
 from tests.support.reading import Reading, spooled
 from tests.support.sink import SinkProcess
 from tests.support.wait import until
 
 MIB = 1 << 20
-SEED = int(os.environ.get("PULSESTREAM_SEED", "7"))
-
-
-class Noise(App):
-    """An app whose lines do not compress well."""
-
-    def write(self, count: int, *, width: int = 1000) -> list[str]:
-        randomness = random.Random(f"{SEED} {self.name} {len(self.lines)}")
-        new = [f"{self.name} {number} {randomness.randbytes(width // 2).hex()}" for number in range(count)]
-        self.append("".join(f"{line}\n" for line in new))
-        self.lines += new
-        return new
 
 
 def lost(sink: SinkProcess, reason: str) -> int:

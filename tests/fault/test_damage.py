@@ -231,7 +231,7 @@ def test_state_folder_with_any_byte_flipped(agent: AgentProcess, sink: SinkProce
             flipped.add(path.suffix or path.name)
             for _ in range(FLIPS):
                 flip(path, chance.randrange(path.stat().st_size), chance.randrange(8))
-    assert flipped == {".seg", ".rec", ".ndjson", "lock"}
+    assert flipped == {".seg", ".rec", ".ndjson", "lock", "reserve"}
     agent.start()
     lines = [line for app in apps for line in [*app.lines, *app.write(1)]]
     arrived(sink, lines, told=agent)

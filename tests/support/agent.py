@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tests.support.wait import until
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCOPE = "scope-of-the-test"
 _END_DEADLINE_S = 40.0
+SEED = int(os.environ.get("PULSESTREAM_SEED", "7"))
 
 
 class AgentProcess:
@@ -215,3 +217,14 @@ class App:
         """Rotation by copy-and-truncate."""
         to.write_bytes(self.path.read_bytes())
         os.truncate(self.path, 0)
+
+
+class Noise(App):
+    """An app whose lines do not compress well."""
+
+    def write(self, count: int, *, width: int = 1000) -> list[str]:
+        randomness = random.Random(f"{SEED} {self.name} {len(self.lines)}")
+        new = [f"{self.name} {number} {randomness.randbytes(width // 2).hex()}" for number in range(count)]
+        self.append("".join(f"{line}\n" for line in new))
+        self.lines += new
+        return new

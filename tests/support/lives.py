@@ -25,7 +25,7 @@ from agent.files.holding import Held
 from agent.ledger import Ledger
 from agent.reading import puller, walk
 from agent.reading.reader import Reader
-from agent.spool.segment import Checkpoint
+from agent.spool.segment import Checkpoint, SpoolHead
 from agent.spool.spool import Run, Spool
 from agent.text import packing
 from tests.support.agent import SCOPE
@@ -249,7 +249,7 @@ class Lives:
         self._synced()
 
     def _watch(self, spool: Spool) -> None:
-        append, sync = spool.append, spool.journal.sync
+        append, sync, note = spool.append, spool.journal.sync, spool.note_states
 
         def appending(record: bytes, *, rolls: bool = True, waits: bool = False) -> None:
             append(record, rolls=rolls, waits=waits)
@@ -265,7 +265,12 @@ class Lives:
             sync()
             self._synced()
 
-        spool.append, spool.journal.sync = appending, syncing  # type: ignore[method-assign]
+        def noting(head: SpoolHead) -> None:
+            note(head)
+            for state in head.states:
+                self._sizes[state.origin] = max(state.size, self._sizes.get(state.origin, 0))
+
+        spool.append, spool.journal.sync, spool.note_states = appending, syncing, noting  # type: ignore[method-assign]
 
     def _synced(self) -> None:
         self.durable |= self.appended
