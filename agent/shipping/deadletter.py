@@ -3,6 +3,8 @@
 Promises:
 - A dead letter is on disk, synced, before the record it came from is trimmed: one JSON object a line, with the reason and
   the event's bytes. A letter that was torn, by a full disk or a kill, does not damage the next.
+- A letter is there once: a record that is refused again, since the agent was killed before it was trimmed, adds only those of
+  its letters that are not there. What an older agent has written twice is read once, as it was written last.
 - Dead letters take at most `MAX_DEAD_LETTER_BYTES` (and one record's): beyond it the older half is dropped, and counted.
 - A quarantined record is kept byte for byte, tried again every `RETRY_S` also over restarts, and deleted when it was
   delivered. The folder is bounded; when it is full the record stays in the spool and holds it up, which loses nothing.
@@ -19,7 +21,8 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,38 +55,66 @@ class DeadLetters:
         self._old = state / OLD_DEAD_LETTERS
         self._disk = disk or Disk()
         self._max_bytes = max_bytes
+        self._known: tuple[tuple[object, ...], set[int]] = (), set()
+        """Hashes of the IDs that have a letter, and `_stamp` when that was so."""
         self.dropped = 0
         """Letters that had to make room for later ones, since the start."""
 
-    def add(self, entry: Entry, outcome: wire.RecordOutcome, tenant_id: str) -> int:
-        """Keep the rejected events of one record. Returns how many, once they are synced."""
-        lines = [msgspec.json.encode(letter) + b"\n" for letter in _letters(entry, outcome, tenant_id)]
-        if not lines:
+    def add(self, entry: Entry, outcome: wire.RecordOutcome, tenant_id: str, *, again: bool = False) -> int:
+        """Keep the rejected events of one record. Returns how many they are, once they are synced. ``again``: it may have been
+        here before."""
+        letters = _letters(entry, outcome, tenant_id)
+        if not letters:
             return 0
-        data = b"".join(lines)
         crash.point("dead_letter.before")
         with locked(self._state):
-            self._make_room(len(data))
+            new = self._not_there(letters) if again else letters
+            data = b"".join(msgspec.json.encode(letter) + b"\n" for letter in new)
+            moved = self._make_room(len(data))
             self._append(data)
+            if again and not moved:
+                self._known[1].update(_hashes(new))
+                self._known = self._stamp(), self._known[1]
+            else:
+                self._known = (), set()
         crash.point("dead_letter.named")
-        return len(lines)
+        return len(letters)
 
-    def _make_room(self, more: int) -> None:
-        """When half of the room is full, what is there becomes the old file, and the one before it goes."""
+    def _not_there(self, letters: list[dict[str, object]]) -> list[dict[str, object]]:
+        """Those that have no letter. Which have one is kept until a record comes that cannot have been here before. The lock is
+        held: a command may have changed the files since."""
+        if self._known[0] != self._stamp():
+            self._known = self._stamp(), _hashes(_all(self._state))
+        return [letter for letter in letters if hash(letter["event_id"]) not in self._known[1]]
+
+    def _stamp(self) -> tuple[object, ...]:
+        """Changes with the files."""
+        found = []
+        for path in (self._old, self._path):
+            with contextlib.suppress(FileNotFoundError):
+                stat = path.stat()
+                found.append((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+        return tuple(found)
+
+    def _make_room(self, more: int) -> bool:
+        """When half of the room is full, what is there becomes the old file, and the one before it goes. Whether it is so."""
         if not self._path.exists() or self._path.stat().st_size + more <= self._max_bytes // 2:
-            return
+            return False
+        self._append(b"")  # a letter that an agent has left unsynced, killed at once, counts as there
         dropped = self._old.read_bytes().count(b"\n") if self._old.exists() else 0
         self._path.replace(self._old)
         self._disk.sync_folder(self._state)
         self.dropped += dropped
         if dropped:
             log.error("%s: full; the %d oldest dead letters were dropped", self._path, dropped)
+        return True
 
     def _append(self, data: bytes) -> None:
+        """Add it; what is there is synced in any case."""
         fd = self._disk.open(self._path) if self._path.exists() else self._disk.create(self._path)
         try:
             size = self._disk.size(fd)
-            if size and self._disk.read(fd, 1, size - 1) != b"\n":
+            if data and size and self._disk.read(fd, 1, size - 1) != b"\n":
                 data = b"\n" + data  # half a letter, of an agent that was killed: it ends here
             try:
                 self._disk.write(fd, data, size)
@@ -111,10 +142,24 @@ def locked(state: Path) -> Iterator[None]:
 
 
 def read(state: Path) -> Iterator[dict[str, Any]]:
-    """The dead letters of a state folder, oldest first. Half a letter is passed over. Raises OSError."""
+    """The dead letters of a state folder, oldest first, each once: as it was written last. Half a letter is passed over.
+    Raises OSError."""
+    times = Counter(letter["event_id"] for letter in _all(state))
+    for letter in _all(state):
+        times[letter["event_id"]] -= 1
+        if times[letter["event_id"]] <= 0:
+            yield letter
+
+
+def _all(state: Path) -> Iterator[dict[str, Any]]:
     for name in (OLD_DEAD_LETTERS, DEAD_LETTERS):
         if (state / name).exists():
             yield from read_one(state / name)
+
+
+def _hashes(letters: Iterable[dict[str, Any]]) -> set[int]:
+    """Some MB for as many letters as there is room for, where the IDs would take thrice as much."""
+    return {hash(letter["event_id"]) for letter in letters}
 
 
 def read_one(path: Path) -> Iterator[dict[str, Any]]:

@@ -152,10 +152,11 @@ class Shipper:
                 if self._is_early(entries):
                     self._suspects.add(parcel, time.monotonic() + ORDER_S)
                     return
-                decision = await self._post(entries, replay=parcel.replay or parcel.tries > 0)
+                again = parcel.replay or parcel.tries > 0
+                decision = await self._post(entries, replay=again)
                 parcel.tries += 1
                 if isinstance(decision, retry.Delivered):
-                    if trouble := self._settle(entries, decision.answer):
+                    if trouble := self._settle(entries, decision.answer, again=again):
                         self._report(trouble)
                         self._put_off(parcel, parcel.tries)
                     return
@@ -274,11 +275,11 @@ class Shipper:
         if answer.tenant_id == (self._ledger.tenant_id or answer.tenant_id):
             self._ledger.keeps(answer.retention_days)
 
-    def _settle(self, entries: tuple[Entry, ...], answer: wire.Answer) -> str:
+    def _settle(self, entries: tuple[Entry, ...], answer: wire.Answer, *, again: bool) -> str:
         """Keep what was refused, then let go of the run. Returns why that was not possible, if it was not."""
         outcomes = {outcome.record_id: outcome for outcome in answer.records}
         for entry in entries:
-            if trouble := self._keep_refused(entry, outcomes[entry.header.record_id], answer.tenant_id):
+            if trouble := self._keep_refused(entry, outcomes[entry.header.record_id], answer.tenant_id, again=again):
                 return trouble
         for entry in entries:
             self._ledger.acked(entry.header, outcomes[entry.header.record_id])
@@ -304,12 +305,12 @@ class Shipper:
             self._fault.over()
             self._ledger.sending = "ok"
 
-    def _keep_refused(self, entry: Entry, outcome: wire.RecordOutcome, tenant_id: str) -> str:
+    def _keep_refused(self, entry: Entry, outcome: wire.RecordOutcome, tenant_id: str, *, again: bool) -> str:
         """Put a record's rejected events into the dead letters. Returns why that was not possible, if it was not."""
         if not outcome.rejected or entry.header.kind != wire.DATA:
             return ""
         try:
-            count = self._dead_letters.add(entry, outcome, tenant_id)
+            count = self._dead_letters.add(entry, outcome, tenant_id, again=again)
         except OSError as error:
             return f"the dead letters cannot be kept: {error.strerror}"
         if dropped := self._dead_letters.dropped:
@@ -361,7 +362,7 @@ class Shipper:
                 self.quarantine.remove(path)
             return
         outcome = decision.answer.records[0]
-        if trouble := self._keep_refused(entry, outcome, decision.answer.tenant_id):
+        if trouble := self._keep_refused(entry, outcome, decision.answer.tenant_id, again=True):
             log.error("record %s stays in the quarantine: %s", entry.header.record_id, trouble)
             return
         self._ledger.acked(entry.header, outcome)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from agent import crash
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
 from tests.support.sink import SinkProcess
 from tests.support.wait import until
@@ -67,8 +70,7 @@ def test_an_id_that_is_not_there_is_said_and_nothing_named_is_nothing_done(
 
 
 def test_what_was_refused_or_set_aside_is_still_there_after_a_kill(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
-    """A start deletes none of it and calls none of it lost. (A record whose ack was not noted yet is refused again: its
-    letters are there twice, under the IDs that they had.)"""
+    """A start deletes none of it and calls none of it lost."""
     sink.rules({"contains": "poison", "status": 422}, {"contains": "refused", "refuse": "no"})
     apps = [App(logs / f"{name}.log", name) for name in ("refused", "poison", "good")]
     for app in apps:
@@ -93,3 +95,26 @@ def test_what_was_refused_or_set_aside_is_still_there_after_a_kill(agent: AgentP
     assert before[1].items() <= quarantine.items()
     exactly_once(sink.seen(), apps[2].lines)
     assert sink.seen().losses == []
+
+
+@pytest.mark.parametrize("point", ["dead_letter.written", "dead_letter.named", "ack.after"])
+def test_a_letter_is_there_once_wherever_its_agent_was_killed(
+    point: str, agent: AgentProcess, sink: SinkProcess, logs: Path
+) -> None:
+    """Its record is sent again, and refused again."""
+    sink.rules({"contains": "app", "refuse": "no"})
+    app = App(logs / "app.log")
+    app.write(3)
+    for _ in range(2):
+        agent.launch("env", f"{crash.ENV}={point}")
+        assert agent.wait() == -9, agent.log()
+    agent.start()
+    until(lambda: agent.status()["counts"].get("rejected_events") == 3, "they are refused", told=agent.log)
+    assert len((agent.state / "dead-letters.ndjson").read_text().splitlines()) == 3
+    assert len(agent.command("dead-letters", "list").stdout.splitlines()) == 3
+    sink.rules()
+    before = sum(sink.seen().deliveries.values())
+    assert agent.command("dead-letters", "replay", "--all").stdout.startswith("3 events")
+    exactly_once(arrived(sink, app.lines, told=agent), app.lines)
+    until(lambda: not list((agent.state / "quarantine").glob("*.rec")), "all are sent")
+    assert sum(sink.seen().deliveries.values()) - before == 3

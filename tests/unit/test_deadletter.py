@@ -147,19 +147,61 @@ def test_a_torn_letter_does_not_damage_the_next(tmp_path: Path) -> None:
     DeadLetters(tmp_path).add(entry("r-2"), REFUSED, "")
     texts = (tmp_path / deadletter.DEAD_LETTERS).read_text().splitlines()
     assert [json.loads(text)["reason"] for text in texts[-4:]] == ["r"] * 4
-    whole = list(deadletter.read(tmp_path))
+    whole = list(deadletter.read_one(tmp_path / deadletter.DEAD_LETTERS))
     assert len(whole) == len(texts) - 1
 
 
 def test_dead_letters_take_bounded_room_and_what_is_dropped_is_counted(tmp_path: Path) -> None:
     dead_letters = DeadLetters(tmp_path, max_bytes=4000)
     for number in range(20):
-        dead_letters.add(entry(), msgspec.structs.replace(REFUSED, reason=f"reason {number}"), "")
+        lines = [b"%d.%d" % (number, n) for n in range(4)]
+        dead_letters.add(entry(lines=lines), msgspec.structs.replace(REFUSED, reason=f"reason {number}"), "")
         assert sum(path.stat().st_size for path in tmp_path.glob("dead-letters*.ndjson")) <= 4000
     kept = [letter["reason"] for letter in deadletter.read(tmp_path)]
     assert kept[-1] == "reason 19"
     assert kept == sorted(kept, key=lambda reason: int(reason.split()[1]))
     assert dead_letters.dropped == 80 - len(kept) > 0
+
+
+def test_a_record_that_is_refused_again_adds_only_letters_that_are_not_there(tmp_path: Path) -> None:
+    partly = msgspec.structs.replace(
+        REFUSED, outcome=wire.MIXED, rejected=1, exceptions=(wire.EventOutcome(OFFSETS[1], wire.REJECTED, "r"),)
+    )
+    DeadLetters(tmp_path).add(entry(), partly, "")
+    disk = Watched()
+    dead_letters = DeadLetters(tmp_path, disk)
+    assert dead_letters.add(entry(), REFUSED, "", again=True) == 4
+    there = [letter["event_id"] for letter in letters(tmp_path)]
+    assert len(there) == len(set(there)) == 4
+    disk.done.clear()
+    assert dead_letters.add(entry("r-2"), REFUSED, "", again=True) == 4
+    assert len(letters(tmp_path)) == 4
+    assert "sync" in disk.done, "they may be there, and not on disk"
+    (tmp_path / deadletter.DEAD_LETTERS).write_text("")
+    dead_letters.add(entry(), REFUSED, "", again=True)
+    assert len(letters(tmp_path)) == 4, "one that was dropped meanwhile is there again"
+
+
+def test_letters_that_moved_to_the_old_file_are_there_too_and_those_that_fell_out_of_it_are_not(tmp_path: Path) -> None:
+    dead_letters = DeadLetters(tmp_path, max_bytes=4000)
+    records = [entry(f"r-{number}", [b"%d.%d" % (number, n) for n in range(4)]) for number in range(3)]
+    for record in records:
+        dead_letters.add(record, REFUSED, "", again=True)
+    dead_letters.add(records[1], REFUSED, "", again=True)
+    assert (len(letters(tmp_path)), dead_letters.dropped) == (4, 4)
+    dead_letters.add(records[0], REFUSED, "", again=True)
+    assert dead_letters.dropped == 8
+    assert [letter["event_id"][17:] for letter in deadletter.read(tmp_path)] == [
+        wire.event_id(FILE_ID, offset, b"%d.%d" % (number, n))[17:]
+        for number in (2, 0) for n, offset in enumerate((4096, 4100, 4104, 4108))
+    ]  # fmt: skip
+
+
+def test_what_an_older_agent_has_written_twice_is_read_once_as_it_was_last(tmp_path: Path) -> None:
+    for reason in ("first", "second"):
+        DeadLetters(tmp_path).add(entry(), msgspec.structs.replace(REFUSED, reason=reason), "")
+    assert len(letters(tmp_path)) == 8
+    assert [letter["reason"] for letter in deadletter.read(tmp_path)] == ["second"] * 4
 
 
 def test_letters_larger_than_the_room_are_kept_all_the_same(tmp_path: Path) -> None:
