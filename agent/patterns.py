@@ -1,11 +1,11 @@
 """Regular expressions with named groups that take lines apart: what a source may say, for agent and collector. Pure.
 
 The expressions run in the collector's engine, on RE2, which needs time in proportion to the text whatever the pattern
-is; Python's own engine does not, so it never sees a line. Both have to read a pattern in the same way, so what is taken
-is what both know: characters and classes, ``( )``, ``(?: )``, ``(?P<name> )`` or ``(?<name> )``, ``|``, ``* + ?``,
-``{n}``, ``{n,}``, ``{n,m}`` and their lazy forms, anchors ``^ $ \\A \\b \\B``, ``\\d \\s \\w`` and their opposites,
-``\\xHH``, and the flags ``i``, ``m`` and ``s``. Not there: looking around, back references, conditions, atomic groups,
-possessive repeats, Unicode classes.
+is; Python's own engine does not, so it sees no line but those that the agent's ``verify`` finds missing. Both have to read a
+pattern in the same way, so what is taken is what both know: characters and classes, ``( )``, ``(?: )``, ``(?P<name> )`` or
+``(?<name> )``, ``|``, ``* + ?``, ``{n}``, ``{n,}``, ``{n,m}`` and their lazy forms, anchors ``^ $ \\A \\b \\B``,
+``\\d \\s \\w`` and their opposites, ``\\xHH``, and the flags ``i``, ``m`` and ``s``. Not there: looking around, back
+references, conditions, atomic groups, possessive repeats, Unicode classes.
 
 As in RE2's use by the engine a dot matches a newline, too, and ``\\d``, ``\\s``, ``\\w`` mean ASCII.
 
@@ -53,6 +53,11 @@ def groups_of(pattern: str) -> tuple[str, ...]:
         raise BadPattern(f"is {steps} steps long with its repeats written out, at most {MAX_STEPS} are taken; count less")
     names = {number: name for name, number in compiled.groupindex.items()}
     return tuple(names.get(number, "") for number in range(1, compiled.groups + 1))
+
+
+def compiled(pattern: str) -> re.Pattern[str]:
+    """A pattern that `groups_of` takes, for Python's engine, as RE2 reads it."""
+    return re.compile(_NAMED.sub(r"(?P<\1>", pattern), re.ASCII | re.DOTALL)
 
 
 class _Reader:

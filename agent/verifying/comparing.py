@@ -26,7 +26,7 @@ from typing import NamedTuple
 import msgspec
 
 from agent import wire
-from agent.text.eventtime import event_time_ns
+from agent.text.eventtime import event_time_ns, runtime_time_ns
 from agent.verifying.asking import Asker, TooMuch
 from agent.verifying.naming import Block, NamedFile
 from agent.verifying.subjects import Job, Shared, opened
@@ -88,6 +88,10 @@ class _Part(NamedTuple):
     starts: list[int]
     texts: list[bytes]
     names: list[str]
+    form: str
+    """Of its lines."""
+    times: list[bytes]
+    """By their runtime; empty where there are none."""
 
 
 class _Step:
@@ -234,7 +238,7 @@ class _OfFile:
                 elif name in deleted or name in expired:
                     kind = "deleted" if name in deleted else "expired"
                 else:
-                    kind = self._why(starts[number], starts[number + 1], others, part.texts[position])
+                    kind = self._why(starts[number], starts[number + 1], others, part, position)
                 setattr(self._report, kind, getattr(self._report, kind) + 1)
                 if kind == "missing" and len(self._report.missing_ids) < NAMED_IDS:
                     self._report.missing_ids.append(name)
@@ -253,15 +257,16 @@ class _OfFile:
             starts, texts = block.taken_apart()
             first, last = bisect_left(starts, begin), bisect_left(starts, end)
             names = _ids(self._file_id, starts[first:last], texts[first:last])
-            found.append(_Part(block, first, starts[first:last], texts[first:last], names))
+            form, times = block.form(self._job.source.format), block.times()[first:last]
+            found.append(_Part(block, first, starts[first:last], texts[first:last], names, form, times))
             after = max(end, starts[last] if last < len(starts) else block.end)
             if last < len(starts) or block.end >= end:
                 break
         return found, after
 
-    def _why(self, start: int, after: int, others: list[int], event: bytes) -> str:
+    def _why(self, start: int, after: int, others: list[int], part: _Part, position: int) -> str:
         """Why an event is not there under its name."""
-        state, is_old = self._job.state, self._is_old(event)
+        state, is_old = self._job.state, self._is_old(part, position)
         if not (state is None and is_old) and self._by.unsent.has(state, start):  # old files that are not known are not opened
             return "pending"
         at = bisect_left(others, start)
@@ -271,12 +276,16 @@ class _OfFile:
             return "skipped"
         return "expired" if is_old else "missing"
 
-    def _is_old(self, event: bytes) -> bool:
-        """Whether an event is older than the collector keeps events: by its own time, else by the file's last change."""
+    def _is_old(self, part: _Part, position: int) -> bool:
+        """Whether an event is older than the collector keeps events: by its own time, else by that of its runtime, else by the
+        file's last change."""
         days = self._by.asker.retention_days
-        time_ns = event_time_ns(self._job.source, event)
-        moment = self._mtime_ns if time_ns is None else time_ns
-        return bool(days) and moment < self._by.now_ns() - days * DAY_NS
+        if not days:
+            return False
+        moment = event_time_ns(self._job.source, part.texts[position], seen_ns=self._mtime_ns, form=part.form)
+        if moment is None and part.times:
+            moment = runtime_time_ns(part.times[position])
+        return (self._mtime_ns if moment is None else moment) < self._by.now_ns() - days * DAY_NS
 
     async def _stored(self, begin: int, end: int) -> tuple[set[str], set[str], set[str]]:
         there: set[str] = set()

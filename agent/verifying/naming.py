@@ -14,7 +14,7 @@ from agent.files.contents import EVERYTHING
 from agent.files.identity import BODY_AT, FileState
 from agent.files.packed import tail_of
 from agent.files.tail import Handles, Tail
-from agent.text import longline, packing, shape
+from agent.text import detection, longline, packing, shape
 from agent.text.blocks import BLOCK_BYTES, cut_block, is_too_long
 from agent.text.lines import newline_of
 from agent.text.packing import Shaped
@@ -49,6 +49,19 @@ class Block(NamedTuple):
             if not raw.endswith(b"\n"):
                 texts[-1] = last  # what follows it may be no newline
         return starts, texts
+
+    def times(self) -> list[bytes]:
+        """What the runtime says of when each event was; empty where it says nothing."""
+        if not isinstance(self.header, wire.ShapedHeader) or not self.header.times_bytes:
+            return []
+        return self.payload[-self.header.times_bytes :].split(b"\n")[:-1]
+
+    def form(self, said: str) -> str:
+        """The format of its lines, as the source says or as it is found for ``auto``."""
+        if said != wire.AUTO:
+            return said
+        header = self.header
+        return detection.format_of(self.payload[: header.data_bytes] if isinstance(header, wire.ShapedHeader) else self.payload)
 
 
 class NamedFile:

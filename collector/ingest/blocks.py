@@ -23,8 +23,8 @@ import msgspec
 import numpy as np
 
 from agent import wire
+from agent.text import detection
 from collector.errors import BadRun, TooLarge, UnsupportedVersion
-from collector.ingest import detection
 from collector.writing.parcels import Distances, Parcel, line_starts
 
 if TYPE_CHECKING:

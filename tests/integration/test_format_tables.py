@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from agent import wire
+from agent.config import Fields, Source
+from agent.text.eventtime import event_time_ns
 from collector.store.columns import REQUEST_COLUMNS
 from collector.tenants.tenants import Tenant
 from tests.integration.conftest import Home, rows_of, submit
@@ -34,6 +36,7 @@ USUAL: dict[str, Any] = {
     "response_size_bytes": 0, "zero_metrics": [],
 }  # fmt: skip
 LONG = "x" * 65_536
+USUAL_FIELDS = wire.Fields()
 
 Case = tuple[str, dict[str, Any]]
 
@@ -60,6 +63,19 @@ def check(home: Home, owner: Tenant, cases: list[Case], format: str, **changed: 
         shown = line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         wanted = {**USUAL, "message": shown, **expected}
         assert {name: event[name] for name in wanted} == wanted, line
+        assert told_by_the_agent(format, line, **changed) == event["timestamp"], line
+
+
+def told_by_the_agent(
+    format: str, line: str, *, fields: wire.Fields = USUAL_FIELDS, observed_ns: int = NOW_NS, **others: Any
+) -> datetime:
+    """When the agent takes an event to be, for deciding whether the collector would keep it."""
+    source = Source(
+        "app", ("*",), format=format, fields=Fields(time=fields.time), pattern=fields.pattern, time_format=fields.time_format,
+        time_zone=fields.time_zone,
+    )  # type: ignore[arg-type]  # fmt: skip
+    found = event_time_ns(source, line.encode("utf-8", "surrogateescape"), seen_ns=observed_ns)
+    return datetime.fromtimestamp((observed_ns if found is None else found) / SECOND_NS, UTC).replace(tzinfo=None)
 
 
 REQUEST = {
@@ -397,6 +413,8 @@ def test_times_are_read_as_the_source_says(embedded: Home, owner: Tenant, format
     for (time_format, zone, text, moment), event in zip(times, events, strict=True):
         wanted = (moment, "", {}) if moment else (NOW, "time", {"ts": text})
         assert (event["timestamp"], event["parse_error"], event["attributes"]) == wanted, (time_format, zone, text)
+        fields = wire.Fields(pattern="^(?P<ts>.*)$" * (format == "regex"), time_format=time_format, time_zone=zone)
+        assert told_by_the_agent(format, forms[format].format(text), fields=fields) == event["timestamp"], text
 
 
 def test_a_zone_is_that_of_the_season_and_a_time_that_comes_twice_is_the_first(embedded: Home) -> None:
@@ -410,6 +428,8 @@ def test_a_zone_is_that_of_the_season_and_a_time_that_comes_twice_is_the_first(e
     raw = "".join(f'ts="{text}"\n' for text in cases).encode()
     events = stored(embedded, owner, record(raw, format="logfmt", fields=wire.Fields(time_zone="Europe/Paris")))
     assert [str(event["timestamp"]) for event in events] == list(cases.values())
+    paris = wire.Fields(time_zone="Europe/Paris")
+    assert [str(told_by_the_agent("logfmt", f'ts="{text}"', fields=paris)) for text in cases] == list(cases.values())
 
 
 def test_a_year_that_is_not_told_is_the_latest_that_is_not_more_than_a_day_ahead(embedded: Home) -> None:
@@ -428,7 +448,10 @@ def test_a_year_that_is_not_told_is_the_latest_that_is_not_more_than_a_day_ahead
         body = record(
             raw, format="syslog", observed_ns=seen_ns, fields=wire.Fields(time_zone=zone), base_offset=seen_ns // 10**9
         )
-        return [event["timestamp"].year for event in stored(embedded, owner, body)][-5:]
+        found = [event["timestamp"] for event in stored(embedded, owner, body)][-5:]
+        fields = wire.Fields(time_zone=zone)
+        assert [told_by_the_agent("syslog", line, fields=fields, observed_ns=seen_ns) for line in lines] == found
+        return [moment.year for moment in found]
 
     assert years(datetime(2024, 12, 31, 23, 0)) == [2024, 2025, 2024, 2024, 2024]
     assert years(datetime(2025, 1, 1, 1, 0))[:4] == [2024, 2025, 2025, 2024]

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -280,6 +281,40 @@ def test_an_event_that_is_stored_in_another_form_is_not_sent_unless_that_is_want
     assert len(store.rows(tenant)) == 500
     agent.configure(sources=[source])
     assert totals(found(agent, code=0)) == {"lines": 500, "stored": 500}
+
+
+OLD_LINES: dict[str, tuple[dict[str, Any], str]] = {
+    "json": ({}, '{{"ts": "{0:%Y-%m-%dT%H:%M:%S}Z", "n": {1}}}'),
+    "logfmt": ({}, 'ts="{0:%Y-%m-%d %H:%M:%S}" n={1}'),
+    "combined": ({}, '::1 - - [{0:%d/%b/%Y:%H:%M:%S} +0000] "GET /{1} HTTP/1.1" 200 1 "-" "-"'),
+    "syslog": ({"time_zone": "Europe/Paris"}, "{0:%b %e %H:%M:%S} host app[{1}]: words"),
+    "klog": ({}, "I{0:%m%d %H:%M:%S}.000000       1 a.go:{1}] words"),
+    "auto": ({}, "<34>1 {0:%Y-%m-%dT%H:%M:%S}Z host app {1} - - words"),
+}
+
+
+def test_lines_of_every_format_that_are_older_than_the_retention_are_expired_and_not_missing(
+    agent: AgentProcess, store: Store, tmp_path: Path
+) -> None:
+    """Their files were written to just now; what the collector answered decides."""
+    logs, now = tmp_path / "logs", datetime.now(UTC)
+    sources = []
+    for name, (said, line) in OLD_LINES.items():
+        lines = [line.format(now - timedelta(days=40 if n % 4 else 1), n) for n in range(40)]
+        (logs / f"{name}.log").write_text("".join(f"{text}\n" for text in lines))
+        sources.append({"name": name, "include": [str(logs / f"{name}.log")], "format": name, **said})
+    cri = [f"{now - timedelta(days=40 if n % 4 else 1):%Y-%m-%dT%H:%M:%S}Z stdout F words {n}\n" for n in range(40)]
+    (logs / "cri.log").write_text("".join(cri))
+    agent.configure(sources=[*sources, {"name": "cri", "include": [str(logs / "cri.log")], "container": "cri"}])
+    tenant = ship(agent, logs)
+    counts = 10 * (len(sources) + 1)
+    for report in found(agent, code=0)["files"]:
+        assert {name: report[name] for name in ("lines", "stored", "expired")} == {"lines": 40, "stored": 10, "expired": 30}, (
+            report
+        )
+    store.run(f"ALTER TABLE events DELETE WHERE tenant_id = '{tenant}' SETTINGS mutations_sync = 2")
+    assert totals(found(agent, code=1)) == {"lines": 4 * counts, "expired": 3 * counts, "missing": counts}
+    assert found(agent, "repair", code=0)["sent"]["accepted"] == counts
 
 
 def test_a_file_too_old_to_be_opened_is_expired_and_not_pending(agent: AgentProcess, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from agent import wire
 from agent.config import Source
 from agent.shipping.endpoints import Endpoint
 from agent.shipping.transport import NoReply, Reply
-from agent.text.eventtime import event_time_ns
 from agent.verifying.asking import Asker, CannotAsk, TooMuch
 from agent.verifying.comparing import Lacking
 from agent.verifying.naming import Block
@@ -175,26 +174,3 @@ def test_a_record_that_is_refused_is_counted_and_does_not_end_the_repair() -> No
 def test_a_repair_that_nobody_answers_ends_and_can_be_run_again(answer: Any) -> None:
     with pytest.raises(CannotAsk, match="nothing can be sent"):
         repaired(Answers(answer))
-
-
-@pytest.mark.parametrize(
-    ("line", "seconds"),
-    [
-        (b'{"ts": "2026-01-02T03:04:05Z"}', 1767323045),
-        (b'{"ts": "2026-01-02T05:04:05+02:00"}', 1767323045),
-        (b'{"time": 1767323045, "ts": "2020-01-01"}', 1577836800),
-        (b'{"time": "1767323045123"}', 1767323045.123),
-        (b'{"time": 1767323045.5}', 1767323045.5),
-        (b'{"time": "today"}', None),
-        (b'{"at": 1767323045}', None),
-        (b"[1]", None),
-        (b"{", None),
-    ],
-)
-def test_the_time_of_a_json_line_is_told_where_it_is_sure(line: bytes, seconds: float | None) -> None:
-    source = Source(
-        "app", ("*",), format="json", fields=msgspec.convert({"time": ["ts", "time"]}, type(Source("a", ()).fields))
-    )
-    found = event_time_ns(source, line)
-    assert found is None if seconds is None else found is not None and abs(found - seconds * 1e9) < 1e6
-    assert event_time_ns(Source("app", ("*",)), line) is None

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import wire
+from agent.text.detection import format_of
 from collector.ingest.blocks import open_run
-from collector.ingest.detection import format_of
 from collector.writing.parcels import cut, picked
 from collector.writing.readings import table_of
 from tests.support.records import NOW_NS, record, tenant

@@ -17,19 +17,11 @@ Two patterns: a strict one, and for what it does not take one that looks further
 
 from __future__ import annotations
 
+from agent.text import forms
 from collector.store.formats import tail, times
 from collector.store.formats.cutting import literal
 
 NAME = "access_log"
-_STRICT = (
-    r'^()([^ "]+) ([^ "]+) ([^ "]+) \[([^\]"]+)\] "([^"\\]*)" ([0-9]{3}) ([0-9]+|-)'
-    r'(?: "([^"\\]*)" "([^"\\]*)")?((?: [^" ]+(?:"[^"]*")?| "[^"]*")*)$'
-)
-_LENIENT = (
-    r'^(?:(\S+:\d+) )?(\S+) (\S+) (.*?) \[([^\]]+)\] "(.*?)" ([0-9]{3}|-) ([0-9]+|-)'
-    r'(?: "(.*?)" "(.*?)")?((?: [^" ]+(?:"[^"]*")?| "[^"]*")*)\s*$'
-)
-_TIME = r"^\d\d/[A-Z][a-z]{2}/\d{4}:([01]\d|2[0-3]):[0-5]\d:[0-6]\d(\.\d{1,9})?( [+-]\d{4})?$"
 _BACKSLASH = "\\"
 _REQUEST = r"^[A-Za-z_-]{1,20} \S"
 _PROTOCOL = r" (HTTP/[0-9.]+)$"
@@ -43,8 +35,8 @@ def view(database: str) -> str:
         columns="zone_from, zone_shift",
         layers=[
             "if(isValidUTF8(line), line, toValidUTF8(line)) AS text",
-            f"extractGroups(text, {literal(_STRICT)}) AS strict",
-            f"if(empty(strict), extractGroups(text, {literal(_LENIENT)}), strict) AS groups",
+            f"extractGroups(text, {literal(forms.ACCESS)}) AS strict",
+            f"if(empty(strict), extractGroups(text, {literal(forms.ACCESS_ODD)}), strict) AS groups",
             f"""arrayElement(groups, 5) AS time_text, {_unescaped("arrayElement(groups, 6)")} AS request,
 toUInt16OrZero(arrayElement(groups, 7)) AS status, arrayElement(groups, 8) AS size, trimLeft(arrayElement(groups, 11)) AS rest,
 {_unescaped("arrayElement(groups, 9)")} AS referer, {_unescaped("arrayElement(groups, 10)")} AS client""",
@@ -52,7 +44,7 @@ toUInt16OrZero(arrayElement(groups, 7)) AS status, arrayElement(groups, 8) AS si
             f"if(verb = '', '', extract(request, {literal(_PROTOCOL)})) AS protocol",
             """if(verb = '', '', substring(request, length(verb) + 2,
 length(request) - length(verb) - 1 - if(protocol = '', 0, length(protocol) + 1))) AS target""",
-            f"""substringIndex(target, '?', 1) AS place, match(time_text, {literal(_TIME)}) AS usual,
+            f"""substringIndex(target, '?', 1) AS place, match(time_text, {literal(forms.ACCESS_TIME)}) AS usual,
 concat(substring(time_text, 8, 4), '-', {times.month("substring(time_text, 4, 3)")}, '-', substring(time_text, 1, 2), ' ',
     substring(time_text, 13)) AS iso_text""",
             f"""if(usual, {times.moment("iso_text")}, {times.usual("time_text")}) AS wall,

@@ -11,15 +11,12 @@ r"""``klog``: logs of Kubernetes' components, and of glog.
 
 from __future__ import annotations
 
+from agent.text import forms
 from collector.store.formats import levels, tail, times
 from collector.store.formats.cutting import literal
 from collector.store.formats.logfmt import pairs, unescaped
 
 NAME = "klog"
-_HEADER = (
-    r"^(([IWEF])(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01]) ((?:[01]\d|2[0-3]):[0-5]\d:[0-6]\d\.\d{1,9}) +(\d+) "
-    r"([^\s\]]+:\d+)\] ?)"
-)
 _QUOTED = r'^("((?:[^"\\]|\\.)*)")(?: [^\s="]+=|$)'
 
 
@@ -29,7 +26,7 @@ def view(database: str) -> str:
         NAME,
         columns="zone_from, zone_shift",
         layers=[
-            f"extractGroups(line, {literal(_HEADER)}) AS groups",
+            f"extractGroups(line, {literal(forms.KLOG)}) AS groups",
             "substring(line, length(arrayElement(groups, 1)) + 1) AS text",
             f"""if(empty(groups) OR NOT startsWith(text, '"'), [], extractGroups(text, {literal(_QUOTED)})) AS quoted""",
             "substring(text, length(arrayElement(quoted, 1)) + 1) AS behind",

@@ -8,12 +8,11 @@ r"""``logfmt``: ``level=info msg="user \"x\" logged in" took=3ms cached``.
 
 from __future__ import annotations
 
+from agent.text import forms
 from collector.store.formats import named
 from collector.store.formats.cutting import literal
 
 NAME = "logfmt"
-_BEGINNING = r"^\s*[^\s=\"]+="
-_PAIR = r'([^\s="]+)(?:(=)(?:"((?:[^"\\]|\\.)*)"|(\S*)))?'
 
 
 def view(database: str, name: str = NAME) -> str:
@@ -22,7 +21,7 @@ def view(database: str, name: str = NAME) -> str:
         name,
         layers=[
             "isValidUTF8(line) AS valid",
-            f"if(valid, line, toValidUTF8(line)) AS text, match(text, {literal(_BEGINNING)}) AS begins",
+            f"if(valid, line, toValidUTF8(line)) AS text, match(text, {literal(forms.LOGFMT)}) AS begins",
             f"if(begins, {pairs('text')}, []) AS members",
         ],
         wrong="NOT begins",
@@ -35,7 +34,7 @@ def pairs(text: str) -> str:
     value = "if(arrayElement(pair, 2) = '', 'true', concat(arrayElement(pair, 4), {}))"
     plain, quoted = value.format("arrayElement(pair, 3)"), value.format(unescaped("arrayElement(pair, 3)"))
     return f"""arrayMap(pair -> (arrayElement(pair, 1), if(position({text}, '\\\\') = 0, {plain}, {quoted})),
-            extractAllGroupsVertical({text}, {literal(_PAIR)}))"""
+            extractAllGroupsVertical({text}, {literal(forms.LOGFMT_PAIR)}))"""
 
 
 def unescaped(text: str) -> str:

@@ -13,22 +13,11 @@ Known limit: in a 3164 line without host and without ``app:`` the first word cou
 
 from __future__ import annotations
 
+from agent.text import forms
 from collector.store.formats import levels, tail, times
 from collector.store.formats.cutting import literal, literals
 
 NAME = "syslog"
-_NEW = r"^<\d{1,3}>\d{1,2} \S"
-_RFC_5424 = (
-    r"^(<(\d{1,3})>\d{1,2} (\S+) (\S+) (\S+) (\S+) (\S+) "
-    r'(-|(?:\[[^ \]="]+(?: +[^ \]="]+="(?:[^"\\]|\\.)*")*\])+)(?: \x{FEFF}?|$))'
-)
-_RFC_3164 = (
-    r"^((?:<(\d{1,3})>)?(?:((?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ 0-3]\d(?: \d{4})? "
-    r"(?:[01]\d|2[0-3]):[0-5]\d:[0-6]\d(?:\.\d{1,9})?)"
-    r"|(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)?))"
-    r"(?: ([^\s\[\]]*[^\s\[\]:]))?(?: ([^\s:\[\]]+)(?:\[([^\]\s]*)\])?:)?(?: |$))"
-)
-_HAS_YEAR = r"^.{7}\d{4} "
 _ESCAPED, _PLAIN = r'\\(["\\\]])', r"\1"
 _PARAMETER = r'\[([^ \]="]+)| ([^ \]="]+)="((?:[^"\\]|\\.)*)"'
 _FACILITIES = (
@@ -43,8 +32,8 @@ def view(database: str) -> str:
         NAME,
         columns="zone_from, zone_shift",
         layers=[
-            f"if(match(line, {literal(_NEW)}), extractGroups(line, {literal(_RFC_5424)}), []) AS new",
-            f"if(empty(new), extractGroups(line, {literal(_RFC_3164)}), []) AS old, empty(new) AS is_old",
+            f"if(match(line, {literal(forms.SYSLOG_NEW)}), extractGroups(line, {literal(forms.RFC_5424)}), []) AS new",
+            f"if(empty(new), extractGroups(line, {literal(forms.RFC_3164)}), []) AS old, empty(new) AS is_old",
             """empty(new) AND empty(old) AS wrong, length(if(is_old, arrayElement(old, 1), arrayElement(new, 1))) AS header,
 if(is_old, arrayElement(old, 2), arrayElement(new, 2)) AS priority_text, arrayElement(old, 3) AS old_time,
 if(is_old, arrayElement(old, 4), arrayElement(new, 3)) AS iso_time, arrayElement(new, 8) AS data,
@@ -52,7 +41,7 @@ if(is_old, arrayElement(old, 4), arrayElement(new, 3)) AS iso_time, arrayElement
  ('app', if(is_old, arrayElement(old, 6), arrayElement(new, 5))),
  ('pid', if(is_old, arrayElement(old, 7), arrayElement(new, 6))), ('msgid', arrayElement(new, 7))] AS said""",
             f"""if(old_time = '', iso_time, old_time) AS time_text, toUInt16OrZero(priority_text) AS priority,
-match(old_time, {literal(_HAS_YEAR)}) AS has_year, if(data IN ('', '-'), [], {_found("data")}) AS parameters""",
+match(old_time, {literal(forms.HAS_YEAR)}) AS has_year, if(data IN ('', '-'), [], {_found("data")}) AS parameters""",
             f"""priority_text != '' AND priority < 192 AS has_priority,
 concat('-', {times.month("substring(old_time, 1, 3)")}, '-', leftPad(trimLeft(substring(old_time, 5, 2)), 2, '0'), ' ',
     substring(old_time, if(has_year, 13, 8))) AS after_year, {_pairs("parameters")} AS more_pairs""",
