@@ -112,18 +112,19 @@ def page_after(position: Position, end: int, searches: Sequence[Search], most: S
 
 
 def count_after(position: Position, end: int, searches: Sequence[Search]) -> Statement:
-    """How many rows `page_after` would find on all pages (one row)."""
+    """How many events `page_after` would find on all pages (one row)."""
     hits, where, params = _wanted(position, end, searches)
-    return Statement(f"{hits} SELECT count() FROM events WHERE {where}", params)
+    return Statement(f"{hits} SELECT uniqExact(external_id) FROM events WHERE {where}", params)
 
 
-def known_before(position: Position, end: int, searches: Sequence[Search], most: Size) -> Statement:
-    """IDs of lines among those rows of which an earlier insert has a row."""
+def first_inserts(position: Position, end: int, searches: Sequence[Search], most: Size) -> Statement:
+    """Of lines among those rows of which several inserts have a row: ID, and number of the first insert."""
     hits, where, params = _wanted(position, end, searches)
     return Statement(
-        "SELECT DISTINCT external_id FROM events WHERE tenant_id = {tenant:String} AND _block_number < {begin:UInt64} "
-        f"AND external_id IN ({hits} SELECT external_id FROM events WHERE {where} AND match(external_id, '{_LINE_ID}') "
-        f"ORDER BY _block_number, external_id LIMIT {most.rows})",
+        "SELECT external_id, min(_block_number) AS first FROM events "
+        "WHERE tenant_id = {tenant:String} AND _block_number < {end_block:UInt64} AND external_id IN "
+        f"({hits} SELECT external_id FROM events WHERE {where} AND match(external_id, '{_LINE_ID}') "
+        f"ORDER BY _block_number, external_id LIMIT {most.rows}) GROUP BY external_id HAVING first < max(_block_number)",
         params,
     )
 

@@ -263,7 +263,7 @@ class Tails:
         try:
             rows = await ask(commits.page_after(*asked))
             lines = any(wire.EVENT_ID.fullmatch(row[_ID_AT]) for row in rows)
-            known = await ask(commits.known_before(*asked)) if lines else []
+            firsts: dict[str, int] = dict(await ask(commits.first_inserts(*asked)) if lines else [])
         except (StoreAway, TooManyQueries):
             if group.live:
                 raise
@@ -274,18 +274,18 @@ class Tails:
                 return True
             self._part(group, sets, error)
             return False
-        there = {event_id for (event_id,) in known}
         for row in rows:
-            self._pass_on(group, sets, row, there)
+            if firsts.get(row[_ID_AT], row[0]) >= row[0]:
+                self._pass_on(group, sets, row)
         whole = not rows or len(rows) == rows[0][-1] < most.rows
         group.step = min(MAX_STEP, group.step * 2) if whole else max(1, group.step // 2)
         self._moved(group, Position(upto) if whole else Position(rows[-1][0], rows[-1][_ID_AT]))
         return group.position < Position(end)
 
-    def _pass_on(self, group: Group, sets: Sequence[Sequence[Tail]], row: tuple[Any, ...], there: set[str]) -> None:
+    def _pass_on(self, group: Group, sets: Sequence[Sequence[Tail]], row: tuple[Any, ...]) -> None:
         block, *values, hits, _ = row
         event_id = row[_ID_AT]
-        if event_id in there or (group.live and not self._is_new(group.tenant_id, event_id, block)):
+        if group.live and not self._is_new(group.tenant_id, event_id, block):
             return
         place = Position(block, event_id)
         chunk = id_line(place) + b"data: " + _encode(event_of(tuple(values)).shown) + b"\n\n"
