@@ -45,6 +45,7 @@ from collector.parts import (
     PLACES,
     PROXIES,
     QUOTA,
+    REACHES,
     READINESS,
     REGISTERING,
     SAVING,
@@ -65,6 +66,7 @@ from collector.search import context, event_by_id, ids, reports, search
 from collector.search.agents import Agents
 from collector.search.bounds import NO_LIMITS
 from collector.search.query import Statement
+from collector.search.reaches import Reaches
 from collector.search.reading import bounded
 from collector.search.turnstile import Places, Turnstile
 from collector.serving import operations
@@ -105,6 +107,7 @@ def build(config: Config, peers: Peers = ALONE) -> web.Application:
     app[READINESS] = Readiness()
     app[PROXIES] = Proxies(config.server.trusted_proxies, config.server.proxy_header)
     app[TURNSTILE] = Turnstile(config.store.readers - 1, config.store.query_timeout_s)
+    app[REACHES] = Reaches()
     app[WORKBENCH] = Workbench()
     app[PLACES] = Places()
     app[REGISTERING] = peers.lock("tenants")

@@ -19,6 +19,7 @@ from collector.limits.quota import Quota
 from collector.limits.usage import Usage
 from collector.metrics import Metrics
 from collector.search.agents import Agents
+from collector.search.reaches import Reaches
 from collector.search.turnstile import Places, Turnstile
 from collector.serving.forwarding import Proxies
 from collector.serving.peers import Lock, Peers
@@ -58,6 +59,7 @@ REGISTERING = web.AppKey("registering", Lock)
 SAVING = web.AppKey("saving", Lock)
 """Held while a saved search is made or changed, by any worker."""
 TURNSTILE = web.AppKey("turnstile", Turnstile)
+REACHES = web.AppKey("reaches", Reaches)
 THREADS = web.AppKey("threads", ThreadPoolExecutor)
 """For unpacking bodies and taking agents' runs apart, beside the event loop."""
 STOPPING = web.AppKey("stopping", asyncio.Event)

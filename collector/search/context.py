@@ -20,7 +20,7 @@ from aiohttp import web
 
 from agent import wire
 from collector.errors import NotFound, shown
-from collector.search import cursors, query, search
+from collector.search import cursors, paging, query
 from collector.search.event import COLUMNS, Event, event_of, offset_of
 from collector.search.filters import Filters
 from collector.search.parameters import Parameters
@@ -155,7 +155,7 @@ async def around(run: Run, place: Place, asked: Context) -> dict[str, Any]:
 async def _in_time(run: Run, place: Place, start: Start, lines: int, *, ascending: bool) -> Side:
     """Events of the same service."""
     service = place.event.shown["source"]["service"]
-    found = await search.page(
+    found = await paging.page(
         run,
         Search(
             place.tenant_id,

@@ -12,9 +12,9 @@ Promises:
   parameters, so it cannot be used with another query. It opens nothing: the tenant is always the credential's.
 - An offset counts events from the front, each time anew: what arrives meanwhile shifts it. A cursor does not move.
 
-A page is found in three steps, because FINAL over all that a tenant keeps is slow and over a narrow window is not:
-`span_of` asks without FINAL where the nearest candidates lie, in windows that grow (`collector.search.walking`), `page_of`
-reads that span with FINAL, `count_of` counts.
+FINAL over all that a tenant keeps is slow, and over a narrow window is not. So `whole_of` reads a window in which there is
+little to read; else `span_of` asks without FINAL where the nearest candidates lie, and `page_of` reads that span with FINAL.
+Windows grow (`collector.search.walking`). `count_of` counts.
 A row that FINAL shows is among the rows it does not hide, so a span that found fewer than it may is a hard bound.
 """
 
@@ -43,6 +43,11 @@ COUNT_TIMEOUT_S = 5.0
 """Beyond this a lower bound is told instead."""
 COUNT_ROWS = 2_000_000
 """The same: so many rows are counted in about the time that a page takes. The engine says at once that there are more."""
+WHOLE_ROWS = 300_000
+"""Read with FINAL in less time than it takes to look for candidates first, and then at their rows."""
+WHOLE_TEXT_ROWS = 1_000_000
+"""The same where texts have to be looked through, which takes most of the time: not twice."""
+WHOLE_TIMEOUT_S = 5.0
 COUNT_BOUNDED, COUNT_EXACT, COUNT_NONE = COUNTS = ("bounded", "exact", "none")
 AHEAD_US = 25 * 3600 * 1_000_000
 """Events lie at most a day ahead of the collector that stored them; an hour is for clocks that differ."""
@@ -85,6 +90,8 @@ class Statement(NamedTuple):
     """Less than the store's own, where waiting so long is not worth it."""
     max_rows: int | None = None
     """To read, likewise."""
+    max_bytes: int | None = None
+    """Of the answer."""
 
 
 class Span(NamedTuple):
@@ -171,6 +178,20 @@ def narrowed_by(given: Parameters, *, tenant_id: str, retention_days: int, now_u
     oldest_us, newest_us = kept(retention_days, now_us)
     start_us, end_us = given.window(now_us, oldest_us, newest_us)
     return Search(tenant_id, max(start_us, oldest_us), end_us, filters_of(given, now_us))
+
+
+def whole_of(search: Search, columns: Mapping[str, str]) -> Statement:
+    """As `page_of`, in one step, and without its last value: given up where there is much to read, or a page of many bytes."""
+    where, params = where_of(search)
+    direction = "ASC" if search.ascending else "DESC"
+    return Statement(
+        f"SELECT {', '.join(columns.values())} FROM events FINAL WHERE {where} "
+        f"ORDER BY timestamp {direction}, external_id {direction} LIMIT {{rows:UInt32}} OFFSET {{offset:UInt32}}",
+        {**params, "rows": search.limit + 1, "offset": search.offset},
+        WHOLE_TIMEOUT_S,
+        WHOLE_TEXT_ROWS if search.filters.query is not None else WHOLE_ROWS,
+        PAGE_BYTES,
+    )
 
 
 def span_of(search: Search, most: int) -> Statement:

@@ -66,8 +66,11 @@ async def bounded(
         StoreError, QueryTooExpensive, Invalid.
     """
     bounds = bounds_of(config, limits, statement)
+    settings = bounds.settings()
+    if statement.max_bytes is not None:
+        settings["max_result_bytes"] = str(statement.max_bytes)
     try:
-        return await store.query(statement.sql, statement.params, timeout_s=bounds.time.value, settings=bounds.settings())
+        return await store.query(statement.sql, statement.params, timeout_s=bounds.time.value, settings=settings)
     except StoreError as error:
         if error.code == refused.CODE:
             await tell_refused_pattern(store, statement.params, q)

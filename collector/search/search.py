@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import time
 from secrets import token_hex
-from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
 
 from collector.errors import QueryTooExpensive
+from collector.parts import REACHES
 from collector.search import query
-from collector.search.event import COLUMNS, Event, event_of
-from collector.search.query import Search, Span
+from collector.search.paging import Page, page
+from collector.search.query import Search
 from collector.search.reading import Run, json_of, reader_of, running
-from collector.search.walking import Walk
 
 LINES_TYPE = "application/x-ndjson"
 LINES_TYPES = (LINES_TYPE, "application/ndjson", "application/jsonl")
@@ -29,19 +28,7 @@ CURSOR_HEADER = "X-Next-Cursor"
 HAS_MORE_HEADER = "X-Has-More"
 PARTIAL_HEADER = "X-Partial"
 
-FIRST_CANDIDATES = 220
-"""Copies and deleted events among the candidates make a page short; a little more than twice a page is mostly enough."""
-WIDENING = 16
 _encode_lines = msgspec.json.Encoder().encode_lines
-
-
-class Page(NamedTuple):
-    events: list[Event]
-    has_more: bool
-    span: Span | None = None
-    """What all events lie in that were not shown before, if it is known."""
-    given_up: str = ""
-    """Why more was not looked for. These events do come first; how many follow is not known."""
 
 
 async def get_events(request: web.Request) -> web.Response:
@@ -56,7 +43,7 @@ async def get_events(request: web.Request) -> web.Response:
         accept=query.LINES if wants_lines(request.headers.get("Accept", "")) else query.JSON,
     )
     async with running(request, tenant, "search") as run:
-        found = await page(run, search)
+        found = await page(run, search, request.app[REACHES])
         total, is_exact = await total_of(run, search, found)
     last = found.events[-1] if found.has_more and found.events else None
     cursor = query.cursor_after(search, last.time_us, last.external_id) if last else None
@@ -112,51 +99,3 @@ def _lines(found: Page, cursor: str | None) -> web.Response:
     if found.given_up:
         headers[PARTIAL_HEADER] = "true"
     return web.Response(body=_encode_lines([event.shown for event in found.events]), content_type=LINES_TYPE, headers=headers)
-
-
-async def page(run: Run, search: Search) -> Page:
-    """The next events in the search's order.
-
-    Raises:
-        QueryTooExpensive: a bound was met before any event was known to come first. If some were, they are the page.
-    """
-    most = max(FIRST_CANDIDATES, FIRST_CANDIDATES * (search.offset + search.limit) // 100)
-    least = search.offset + search.limit + 1
-    walk = Walk(search)
-    seen: Search | None = None
-    try:
-        while not walk.is_whole:
-            found, candidates = await _page_in(run, walk.window, most, at_least=least)
-            if found.has_more:
-                return found._replace(span=None)
-            seen = walk.window if candidates else seen
-            walk.widen(candidates, most)
-        return (await _page_in(run, search, most))[0]
-    except QueryTooExpensive as error:
-        nearest = (await _page_in(run, seen, most))[0] if seen else Page([], False)
-        if not nearest.events:
-            raise
-        return nearest._replace(has_more=True, span=None, given_up=error.message)
-
-
-async def _page_in(run: Run, search: Search, most: int, at_least: int = 0) -> tuple[Page, int]:
-    """What one window has of a page, from ``most`` candidates on, and from more where they turn out to be copies.
-
-    Events are not read where there are fewer candidates than ``at_least``.
-
-    Returns:
-        The page, and how many candidates there were, ``most`` at most.
-    """
-    while True:
-        span = Span(*(await run(query.span_of(search, most)))[0])
-        whole = span.rows < most
-        span = span.known_whole(whole)
-        if not span.rows or span.rows < at_least:
-            return Page([], False, span), span.rows
-        rows = await run(query.page_of(search, COLUMNS, span))
-        there = rows[0][-1] if rows else 0
-        events = [event_of(row[:-1]) for row in rows[: search.limit]]
-        has_more = there > len(events)
-        if whole or there > search.limit:
-            return Page(events, has_more, span if whole else None), span.rows
-        most *= WIDENING

@@ -27,13 +27,16 @@ class Walk:
 
     A newest-first search begins at the moment it is asked, or at its cursor: what lies beyond (events from clocks that are
     ahead) belongs to the first window, too.
+
+    Args:
+        width_us: of the first window, if it is known; then it is taken as it is.
     """
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: Search, width_us: int | None = None) -> None:
         self._search = search
-        self._front_us = _front(search)
-        self._width_us = FIRST_US
-        self.window = self._of_width()
+        self._front_us = front_of(search)
+        self._width_us = FIRST_US if width_us is None else width_us
+        self.window = self._of_width(WHOLE_SHARE if width_us is None else 1)
 
     @property
     def is_whole(self) -> bool:
@@ -50,17 +53,18 @@ class Walk:
         self._width_us *= min(times, EMPTY_TIMES)
         self.window = self._of_width()
 
-    def _of_width(self) -> Search:
+    def _of_width(self, share: int = WHOLE_SHARE) -> Search:
         search, front_us = self._search, self._front_us
         left_us = search.end_us - front_us if search.ascending else front_us - search.start_us
-        if self._width_us * WHOLE_SHARE >= left_us:
+        if self._width_us * share >= left_us:
             return search
         if search.ascending:
             return msgspec.structs.replace(search, end_us=front_us + self._width_us)
         return msgspec.structs.replace(search, start_us=front_us - self._width_us)
 
 
-def _front(search: Search) -> int:
+def front_of(search: Search) -> int:
+    """Where a search's order begins (µs)."""
     if search.after is not None:
         return search.after[0]
     if search.ascending:

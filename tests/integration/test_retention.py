@@ -12,7 +12,7 @@ import pytest
 
 from collector.figures import aggregate, facets, histogram, names
 from collector.figures.aggregate_types import AggregateBody
-from collector.search import context, query, search, summary
+from collector.search import context, paging, query, search, summary
 from collector.search.event import COLUMNS, event_of
 from collector.search.query import DAY_US, Search, Statement
 from collector.store.store import Store
@@ -49,7 +49,7 @@ class Reader:
         return query.parse(pairs, tenant_id=self.tenant_id, retention_days=DAYS, now_us=self.now_us)
 
     async def searched(self, **more: str) -> set[str]:
-        found = await search.page(self.run, self.parsed(**more))
+        found = await paging.page(self.run, self.parsed(**more))
         return {event.external_id for event in found.events}
 
     async def paged(self, order: str) -> set[str]:
@@ -59,14 +59,14 @@ class Reader:
         found: set[str] = set()
         while True:
             asked = self.parsed(order=order, limit="1", cursor=cursor)
-            page = await search.page(self.run, asked)
+            page = await paging.page(self.run, asked)
             found |= {event.external_id for event in page.events}
             if not page.has_more:
                 return found
             cursor = query.cursor_after(asked, page.events[-1].time_us, page.events[-1].external_id)
 
     async def counted(self) -> int:
-        return (await search.total_of(self.run, self.parsed(), search.Page([], has_more=True)))[0]
+        return (await search.total_of(self.run, self.parsed(), paging.Page([], has_more=True)))[0]
 
     async def summed(self) -> int:
         return summary.event_sums(await self.run(summary.events_of(self.parsed()))).count

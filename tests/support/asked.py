@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
-from collector.search import fields, query, search
+from collector.search import fields, paging, query
 from collector.search.event_by_id import HIGHEST_VERSION
 from collector.search.query import DAY_US, Statement
 from collector.store.columns import EVENT_COLUMNS
@@ -131,7 +131,7 @@ class Asking:
             kept, cursor = [], {}
             while True:
                 asked = query.parse([*pairs, ("limit", "100"), *cursor.items()], **self.context)
-                page = await search.page(self.run, asked)
+                page = await paging.page(self.run, asked)
                 kept += [event.shown for event in page.events]
                 if not page.has_more:
                     break

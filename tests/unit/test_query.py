@@ -223,7 +223,12 @@ def test_no_text_of_a_caller_becomes_sql() -> None:
         service=evil, source=evil, event_id=evil, user_id=evil, endpoint=evil, method=evil, tags=evil, host=evil,
         q="evil words /evil+/ evil:evil*", start_time="-1h", **{f"attr.{evil}": evil},
     )  # fmt: skip
-    for statement in (query.span_of(found, 220), query.page_of(found, COLUMNS, Span(0, NOW, 5)), query.count_of(found)):
+    for statement in (
+        query.whole_of(found, COLUMNS),
+        query.span_of(found, 220),
+        query.page_of(found, COLUMNS, Span(0, NOW, 5)),
+        query.count_of(found),
+    ):
         assert "OR 1=1" not in statement.sql
         assert "evil" not in statement.sql
         assert statement.params["service"] == [evil]
@@ -232,6 +237,7 @@ def test_no_text_of_a_caller_becomes_sql() -> None:
 def test_every_statement_names_the_tenant_and_a_window() -> None:
     found = search()
     statements = (
+        query.whole_of(found, COLUMNS),
         query.span_of(found, 220),
         query.page_of(found, COLUMNS, Span(0, NOW, 5)),
         query.count_of(found),
@@ -246,7 +252,8 @@ def test_every_statement_names_the_tenant_and_a_window() -> None:
 
 
 def test_what_is_shown_is_read_with_final() -> None:
-    for statement in (query.page_of(search(), COLUMNS, Span(0, NOW, 5)), query.count_of(search())):
+    page, whole = query.page_of(search(), COLUMNS, Span(0, NOW, 5)), query.whole_of(search(), COLUMNS)
+    for statement in (page, whole, query.count_of(search())):
         assert "FROM events FINAL" in statement.sql
 
 
@@ -287,9 +294,9 @@ def test_a_cursor_of_before_it_carried_the_clock_still_serves() -> None:
 def test_ascending_pages_go_the_other_way() -> None:
     first = search(order="asc")
     second = search(order="asc", cursor=query.cursor_after(first, NOW, "id"))
-    statement = query.page_of(second, COLUMNS, Span(0, NOW, 5))
-    assert "ORDER BY timestamp ASC, external_id ASC" in statement.sql
-    assert "external_id > {after_id:String}" in statement.sql
+    for statement in (query.page_of(second, COLUMNS, Span(0, NOW, 5)), query.whole_of(second, COLUMNS)):
+        assert "ORDER BY timestamp ASC, external_id ASC" in statement.sql
+        assert "external_id > {after_id:String}" in statement.sql
 
 
 @pytest.mark.parametrize("other", [{"tenant_id": "tenant-b"}, {"q": "y"}, {"q": "x", "order": "asc"}, {}])

@@ -8,8 +8,17 @@ import pytest
 from collector.errors import QueryTooExpensive, TooManyQueries
 from collector.search import event
 from collector.search.event import Event
-from collector.search.query import COUNT_ROWS, COUNT_TIMEOUT_S, MAX_SPAN_IDS, Search, Statement
-from collector.search.search import FIRST_CANDIDATES, Page, page, total_of, wants_lines
+from collector.search.paging import FIRST_CANDIDATES, Page, page
+from collector.search.query import (
+    COUNT_ROWS,
+    COUNT_TIMEOUT_S,
+    MAX_SPAN_IDS,
+    PAGE_BYTES,
+    WHOLE_ROWS,
+    Search,
+    Statement,
+)
+from collector.search.search import total_of, wants_lines
 from collector.search.turnstile import Turnstile
 
 FILE_ID = "0123456789abcdef-0000000000ff-89abcdef"
@@ -23,19 +32,31 @@ def row(time_us: int, external_id: str, **values: Any) -> tuple[Any, ...]:
 
 
 class Store:
-    """Stored copies of events: ``times`` with FINAL, each ``copies`` times without."""
+    """Stored copies of events: ``times`` with FINAL, each ``copies`` times without.
 
-    def __init__(self, times: list[int], copies: int = 1, *, ascending: bool = False) -> None:
+    ``few``: a window with so many copies is read at once.
+    """
+
+    def __init__(self, times: list[int], copies: int = 1, *, ascending: bool = False, few: int = -1) -> None:
         self.times = sorted(times, reverse=not ascending)
         self.copies = copies
         self.ascending = ascending
+        self.few = few
         self.shown = 10**6
         self.statements: list[Statement] = []
+        self.refused: list[Statement] = []
 
     async def run(self, statement: Statement) -> list[tuple[Any, ...]]:
-        self.statements.append(statement)
         params = statement.params
         within = [time for time in self.times if params["start"] <= time <= params["end"] and self._follows(time, params)]
+        if at_once := statement.max_bytes is not None:
+            in_all = [time for time in self.times if params["start"] <= time <= params["end"]]
+            if len(in_all) * self.copies > self.few:
+                self.refused.append(statement)
+                raise QueryTooExpensive("too many rows")
+        self.statements.append(statement)
+        if at_once:
+            return [row(time, f"id-{time}") for time in within[params["offset"] :][: params["rows"]]]
         if "FINAL" in statement.sql:
             there = within[params["offset"] :][: params["rows"]]
             return [(*row(time, f"id-{time}"), len(there)) for time in there[: self.shown]]
@@ -162,9 +183,10 @@ def test_the_newest_events_are_found_without_a_look_at_the_rest() -> None:
 @pytest.mark.parametrize("ascending", [False, True])
 @pytest.mark.parametrize("copies", [1, 4])
 @pytest.mark.parametrize("every_us", [60_000_000, 3_600_000_000, 5 * DAY_US])
-def test_windows_change_nothing_about_what_is_found(every_us: int, copies: int, ascending: bool) -> None:
+@pytest.mark.parametrize("few", [-1, 50, 10**9])
+def test_windows_change_nothing_about_what_is_found(every_us: int, copies: int, ascending: bool, few: int) -> None:
     times = list(range(0, 30 * DAY_US, every_us))
-    store = Store(times, copies, ascending=ascending)
+    store = Store(times, copies, ascending=ascending, few=few)
     wanted = times if ascending else times[::-1]
     for limit in (1, 5, 6, 7, 24, 200):
         assert found(store, limit, end_us=30 * DAY_US, ascending=ascending) == (wanted[:limit], len(times) > limit)
@@ -193,13 +215,43 @@ def test_a_window_that_holds_too_few_is_followed_by_one_that_should_hold_enough(
     assert len(store.statements) == 3
 
 
+def test_a_page_is_one_statement_where_there_is_little_to_read() -> None:
+    store = Store(list(range(0, 30 * DAY_US, 60_000_000)), few=20)
+    assert found(store, limit=10, end_us=30 * DAY_US)[1]
+    (statement,) = store.statements
+    assert statement.params["start"] == 30 * DAY_US - 15 * 60_000_000
+    assert (statement.max_rows, statement.max_bytes) == (WHOLE_ROWS, PAGE_BYTES)
+
+
+def test_a_window_that_holds_nothing_is_followed_by_everything_where_that_is_little_to_read() -> None:
+    store = Store([5, 6, 7], few=3)
+    assert found(store, end_us=30 * DAY_US) == ([7, 6, 5], False)
+    assert [statement.params["start"] for statement in store.statements] == [30 * DAY_US - 900_000_000, 0]
+
+
+def test_where_there_is_much_to_read_its_candidates_are_looked_for_from_that_window_on() -> None:
+    store = Store(list(range(0, 30 * DAY_US, DAY_US)), few=1)
+    assert found(store, limit=2, end_us=30 * DAY_US) == ([29 * DAY_US, 28 * DAY_US], True)
+    assert [statement.params["start"] for statement in store.refused] == [0]
+    looked, widened, page_ = (statement.params["start"] for statement in store.statements)
+    assert (looked, widened) == (30 * DAY_US - 900_000_000, 30 * DAY_US - 400 * 900_000_000)
+    assert page_ >= widened
+
+
+def test_with_an_offset_nothing_is_read_at_once() -> None:
+    store = Store(list(range(100)), few=100)
+    assert found(store, offset=20) == (list(range(79, 69, -1)), True)
+    assert [statement.max_bytes for statement in (*store.statements, *store.refused)] == [None, None]
+
+
 def test_the_page_after_a_cursor_is_looked_for_from_there_on() -> None:
     store = Store(list(range(0, 30 * DAY_US, 60_000_000)))
     assert found(store, end_us=30 * DAY_US, after=(10 * DAY_US, ""))[1]
     assert store.statements[0].params["start"] == 10 * DAY_US - 900_000_000
 
 
-def test_what_is_known_to_come_first_is_shown_when_the_rest_is_too_dear() -> None:
+@pytest.mark.parametrize("few", [-1, 5])
+def test_what_is_known_to_come_first_is_shown_when_the_rest_is_too_dear(few: int) -> None:
     store = Store([30 * DAY_US - 1, 30 * DAY_US - 2, 5])
 
     async def run(statement: Statement) -> list[tuple[Any, ...]]:
@@ -207,6 +259,7 @@ def test_what_is_known_to_come_first_is_shown_when_the_rest_is_too_dear() -> Non
             raise QueryTooExpensive("given up at a bound")
         return await store.run(statement)
 
+    store.few = few
     got = asyncio.run(page(run, Search("t", 0, 30 * DAY_US)))
     assert ([event.time_us for event in got.events], got.has_more) == ([30 * DAY_US - 1, 30 * DAY_US - 2], True)
     assert got.given_up == "given up at a bound"
