@@ -7,13 +7,8 @@ import socket
 from pathlib import Path
 
 from tests.support.agent import AgentProcess, App, arrived
+from tests.support.ports import free_port
 from tests.support.sink import SinkProcess
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def get(port: int, path: str, method: str = "GET") -> tuple[int, str]:
