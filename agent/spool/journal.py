@@ -133,7 +133,7 @@ class Journal:
         try:
             self.append(record, rolls=False)
         except StorageFull:
-            if not self._reserve.give():
+            if not self._reserve.give(len(record)):
                 raise
             self.append(record, rolls=False)
         with self.lock:

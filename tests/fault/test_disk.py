@@ -17,8 +17,9 @@ import pytest
 from agent import service
 from agent.config import Collector, Config, Source, SpoolConfig
 from agent.errors import StateRefused, StorageFailed, StorageFull
-from agent.reading import recorder
+from agent.reading import notes, recorder
 from agent.reload import Settings
+from agent.spool import reserve
 from agent.spool import spool as spools
 from agent.status import status
 from tests.support.agent import SCOPE, AgentProcess, App, arrived, exactly_once
@@ -146,6 +147,7 @@ def test_an_agent_whose_disk_fails_for_a_while_goes_on_by_itself(
         return looks > 20 and wanted <= sink.seen().texts.keys()
 
     monkeypatch.setattr(recorder, "STORAGE_RETRY_S", 0.05)
+    monkeypatch.setattr(reserve, "RESERVE_BYTES", 0)
     assert in_this_process(config_of(tmp_path, logs, sink), all_there, "every line has arrived") == 0
     assert disk.failing_syncs == 0
     exactly_once(sink.seen(), app.lines)
@@ -203,8 +205,10 @@ def test_the_lock_is_held_although_the_disk_has_no_room_for_its_name(tmp_path: P
 def test_a_full_disk_costs_neither_cpu_nor_log(
     folder: Path, logs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is asked again at intervals, with one record, however many files have something to say."""
+    """It is asked again at intervals, with one record, however many files have something to say; and with a note of them."""
     monkeypatch.setattr(recorder, "STORAGE_RETRY_S", 3600.0)
+    monkeypatch.setattr(notes, "LOOK_S", 3600.0)
+    monkeypatch.setattr(reserve, "RESERVE_BYTES", 0)
     apps, disk, rounds = [App(logs / f"{number}.log", f"file {number}") for number in range(20)], FakeDisk(), []
     with Reading(folder, logs, disk) as reading:
         note_acks = reading.reader._note_acks
@@ -212,7 +216,7 @@ def test_a_full_disk_costs_neither_cpu_nor_log(
         disk.room_bytes = 0
         for app in apps:
             app.write(20)
-        for asked in (1, 2, 3):
+        for asked in (2, 3, 4):
             until(lambda: disk.refused and reading.reader.blocked, "reading waits")
             del rounds[:]
             until(lambda: len(rounds) > 3, "it looks again")
@@ -333,10 +337,10 @@ def test_new_segment_without_folder_sync(folder: Path) -> None:
     """A segment counts only when a power cut can no longer take it: its bytes first, then its name."""
     disk = FakeDisk()
     written = Written(open_spool(folder, disk, segment_bytes=0))
-    assert disk.done == ["create 00000001.seg", "sync", "sync_folder"]
+    assert disk.done == ["create 00000001.seg", "sync", "sync_folder", "create reserve"]
     written.append("a")
     written.append("a")
-    assert disk.done[3:] == ["create 00000002.seg", "sync", "sync_folder", "sync", "create 00000003.seg", "sync", "sync_folder"]
+    assert disk.done[4:] == ["create 00000002.seg", "sync", "sync_folder", "sync", "create 00000003.seg", "sync", "sync_folder"]
     abandon(written.spool)
 
 
