@@ -168,8 +168,15 @@ def _summed(item: Object) -> Any:
 def _volume(volume: Object) -> str:
     kind = next(key for key in volume if key != "name")
     source = volume[kind] or {}
+    if kind == "projected":
+        return f"{volume['name']}: {', '.join(_source(part) for part in source['sources'])}"
     name = source.get("name") or source.get("secretName") or source.get("claimName") or source.get("path") or ""
     return f"{volume['name']}: {kind} {name}".rstrip()
+
+
+def _source(part: Object) -> str:
+    [(kind, source)] = part.items()
+    return " ".join([kind, source.get("name", ""), *(item["path"] for item in source.get("items", ()))]).replace("  ", " ")
 
 
 def _container(container: Object) -> Object:
