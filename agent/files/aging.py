@@ -3,16 +3,19 @@
 - Only what the state does not know is ignored, and only while nobody writes to it: nothing is recorded, so nothing has to be
   undone. It is no loss, and is counted.
 - The default is the tenant's retention, which the collector says with its first answer. Until it has, what is older than any
-  retention may be waits, at most `WAIT_S`: reading it for nothing would be all that a start without state does.
+  retention may be waits, at most `WAIT_S`: reading it for nothing would be all that a start without state does. What is being
+  compressed from such a file waits with it: read first it would not be known for its copy.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 from agent import settings
 from agent.config import NEVER, RETENTION, Config
 from agent.files.discover import Found
+from agent.files.expand import PACKED
 
 DAY_S = 86400
 SHORTEST_DAYS = 1
@@ -52,15 +55,20 @@ class Ages:
             known: whether the state knows a file, or its age does not matter for another reason.
             waits: whether the collector may still say how long it keeps events.
         """
-        kept: list[Found] = []
+        kept: set[str] = set()
         self.ignored, self.waiting_bytes = {}, 0
-        for one in found:
+        waiting: set[str] = set()
+        for one in sorted(found, key=lambda one: one.path.endswith(PACKED)):
             pending = waits and not retention_days and self._limits[one.source] == RETENTION
-            if not self.is_old(one, SHORTEST_DAYS if pending else retention_days, now_ns) or known(one):
-                kept.append(one)
+            is_old = self.is_old(one, SHORTEST_DAYS if pending else retention_days, now_ns)
+            if pending and one.path.endswith(PACKED):
+                is_old = is_old or os.path.splitext(one.path)[0] in waiting
+            if not is_old or known(one):
+                kept.add(one.path)
             elif pending:
                 self.waiting_bytes += one.stat.st_size
+                waiting.add(one.path)
             else:
                 files, size = self.ignored.get(one.source, (0, 0))
                 self.ignored[one.source] = files + 1, size + one.stat.st_size
-        return kept
+        return [one for one in found if one.path in kept]

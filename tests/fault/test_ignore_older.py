@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import time
@@ -11,6 +12,7 @@ import pytest
 
 from agent.reading import walk
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
+from tests.support.lives import Lives, clock_of_the_agent
 from tests.support.reading import Reading
 from tests.support.sink import SinkProcess
 from tests.support.wait import until
@@ -109,3 +111,16 @@ def test_check_says_what_is_too_old(agent: AgentProcess, sink: SinkProcess, logs
         (0, "too old, as ignore_older says"),
         (100 * LINE, ""),
     ]
+
+
+def test_what_is_being_compressed_from_a_file_that_waits_is_known_for_its_copy(tmp_path: Path, logs: Path) -> None:
+    """The state is gone, and until the collector says how long it keeps lines the file waits, its fresh copy would not."""
+    app = App(logs / "app.log.1")
+    app.write(20)
+    (logs / "app.log.1.gz").write_bytes(gzip.compress(app.path.read_bytes()))
+    lives = Lives(tmp_path / "spool", (f"{logs}/*.log*",), segment_bytes=10_000, max_open_files=10)
+    with clock_of_the_agent(lives.clock):
+        os.utime(app.path, (written_s := lives.clock.time() - 2 * DAY_S, written_s))
+        lives.start()
+        lives.finish(0.1, 12.0, 70.0, 12.0)
+    assert {text.decode(): len(names) for text, names in lives.store.lines.items()} == dict.fromkeys(app.lines, 1)
