@@ -21,6 +21,7 @@ from typing import Any
 from collector import config as configuration
 from collector import log
 from collector.config import Config
+from collector.doctor import command as doctor_command
 from collector.errors import CollectorError, ConfigError, Invalid
 from collector.tenants import sql_user_command, tenant_command
 from collector.terminal import search_command
@@ -37,6 +38,7 @@ examples:
   pulsestream-collector tenant list --json
   pulsestream-collector sql-user create blue-shop | clickhouse-client   a user of ClickHouse who reads one tenant's events
   pulsestream-collector search timeout --since 1h --follow              over HTTP, at any collector
+  pulsestream-collector doctor --config config/collector.yaml           what is wrong, and what to change
   pulsestream-collector schema print --config config/collector.yaml     the tables, for a look or for a DBA
 
 exit codes: 0 done; 1 it did not work, the message says why; 2 wrong usage or configuration (search: those of grep)
@@ -95,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
     tenant_command.add_to(commands, command_of)
     sql_user_command.add_to(commands, command_of)
     search_command.add_to(commands)
+    doctor_command.add_to(commands, command_of)
 
     schema = commands.add_parser("schema", help="the tables").add_subparsers(required=True, metavar="ACTION")
     show = command_of(schema, "print", "print the statements that make the tables", _print_schema)

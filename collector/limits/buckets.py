@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from collector.config import Limits, QuotaConfig
-from collector.errors import ConfigError
+from collector.errors import CollectorError, ConfigError
 from collector.limits import limits
 from collector.limits.limits import Account, Levels, Mode, Rates
 from collector.metrics import Metrics
@@ -31,8 +31,13 @@ AWAY_S = 2.0
 """After a failure Redis is left alone for this long."""
 LOOK_S = 1.0
 """What Redis said is used for headers for this long."""
+EXAMINED_S = 5.0
 MAX_KEPT = 10_000
 """Tenants remembered; beyond it the one that was quiet longest begins anew."""
+
+
+class Unshared(CollectorError):
+    """Budgets cannot be shared. Never an HTTP answer."""
 
 
 class Buckets(Protocol):
@@ -266,3 +271,22 @@ def made(config: QuotaConfig, metrics: Metrics) -> Buckets:
     metrics.limits_shared.set(0)
     metrics.limits_part.set(1 / config.replicas)
     return Memory(1 / config.replicas)
+
+
+async def examined(config: QuotaConfig) -> float:
+    """How far Redis's clock is ahead of ours, in seconds, after it has run the script without a charge.
+
+    Raises:
+        ConfigError: the client is not installed.
+        Unshared: Redis does not answer, or does not run the script.
+    """
+    client, script, faults = _connected(config)
+    try:
+        async with asyncio.timeout(EXAMINED_S):
+            await script(keys=["pulsestream:{doctor}:budget"], args=("look", 0, 0, 1, 1, 1, 1))
+            seconds, micros = await client.time()
+            return float(seconds) + float(micros) / 1e6 - time.time()
+    except faults as error:
+        raise Unshared(str(error) or type(error).__name__) from None
+    finally:
+        await client.aclose()

@@ -144,6 +144,22 @@ def made(settings: Tls, metrics: Metrics | None = None) -> ssl.SSLContext:
     return context
 
 
+def to_ourselves(settings: Tls) -> ssl.SSLContext | bool:
+    """For asking the collector of the same configuration: its own certificate is trusted, whatever host it names, and shown
+    as the client's. Without one: as for any other address."""
+    if not settings.cert_file:
+        return True
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(settings.cert_file)
+        context.load_cert_chain(settings.cert_file, settings.key_file or None, password="")
+    except (OSError, ValueError):
+        return True  # whoever asks says then that the certificate is not trusted
+    return context
+
+
 def _trust(context: ssl.SSLContext, settings: Tls) -> None:
     path = settings.client_ca_file
     _text(path, "client_ca_file")

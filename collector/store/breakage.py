@@ -21,7 +21,7 @@ from contextlib import suppress
 
 from collector.errors import StoreAway
 from collector.metrics import Metrics
-from collector.store.store import Store
+from collector.store.store import Row, Store
 
 log = logging.getLogger(__name__)
 
@@ -83,11 +83,7 @@ class Breakage:
                 await self._store.command(f"ALTER TABLE {table} DETACH PART '{name}'")
 
     async def _tell(self) -> None:
-        found = await self._store.query(
-            "SELECT table, name, toString(path) FROM system.detached_parts WHERE database = {database:String} "
-            "AND (startsWith(ifNull(reason, ''), 'broken') OR ifNull(reason, '') = '' AND {ours:Bool}) ORDER BY ALL",
-            {"database": self._store.database, "ours": self._store.place.startswith("chdb:")},
-        )
+        found = await set_aside(self._store)
         self._metrics.parts_set_aside.set(len(found))
         before, self.warning = self.warning, ""
         if found:
@@ -98,3 +94,12 @@ class Breakage:
             )
         if self.warning != before:
             log.error("%s: %s", self.warning, "; ".join(f"{table}: {path}" for table, _, path in found))
+
+
+async def set_aside(store: Store) -> list[Row]:
+    """Table, name and place of each part that is set aside as damaged."""
+    return await store.query(
+        "SELECT table, name, toString(path) FROM system.detached_parts WHERE database = {database:String} "
+        "AND (startsWith(ifNull(reason, ''), 'broken') OR ifNull(reason, '') = '' AND {ours:Bool}) ORDER BY ALL",
+        {"database": store.database, "ours": store.place.startswith("chdb:")},
+    )

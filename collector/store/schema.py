@@ -253,6 +253,12 @@ async def apply(store: Store) -> int:
 
 async def check(store: Store) -> None:
     """Read back that tables sync what they acknowledge and that inserts are not buffered. Raises ConfigError."""
+    if faults := [*await table_faults(store), *await insert_faults(store)]:
+        raise ConfigError(f"{store.place}: {faults[0]}")
+
+
+async def table_faults(store: Store) -> list[str]:
+    """Tables that are missing, or that may lose what they acknowledged; each with the mend."""
     tables: dict[str, str] = dict(
         await store.query(
             "SELECT name, engine_full FROM system.tables WHERE database = {database:String}",
@@ -260,23 +266,29 @@ async def check(store: Store) -> None:
         )
     )
     store.cluster = cluster.name_in(tables.get(cluster.EVENTS, ""))
+    found = []
     for table in (cluster.LOCAL if store.cluster and name == cluster.EVENTS else name for name in DURABLE_TABLES):
         missing = {k: v for k, v in DURABLE.items() if f"{k} = {v}" not in tables.get(table, "")}
         if missing:
-            raise ConfigError(
-                f"{store.place}: table {store.database}.{table} is missing or may lose acknowledged rows in a power "
+            found.append(
+                f"table {store.database}.{table} is missing or may lose acknowledged rows in a power "
                 f"cut; run: ALTER TABLE {store.database}.{table} MODIFY SETTING {_settings(missing)}"
             )
+    return found
+
+
+async def insert_faults(store: Store) -> list[str]:
+    """Settings of inserts that the engine does not use as it is asked to; each with the mend."""
     wanted = await store.insert_settings()
     names = ", ".join(f"'{name}'" for name in wanted)
     sql = f"SELECT name, value FROM system.settings WHERE name IN ({names})"
     got: dict[str, str] = dict(await store.query(sql, settings=wanted))
-    for name, value in wanted.items():
-        if got.get(name) != value:
-            raise ConfigError(
-                f"{store.place}: the engine uses {name} = {got.get(name, 'nothing')} where inserts ask for {value}; "
-                "let the collector's user change this setting (see its settings profile and constraints)"
-            )
+    return [
+        f"the engine uses {name} = {got.get(name, 'nothing')} where inserts ask for {value}; "
+        "let the collector's user change this setting (see its settings profile and constraints)"
+        for name, value in wanted.items()
+        if got.get(name) != value
+    ]
 
 
 def _events(database: str) -> str:

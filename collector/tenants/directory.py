@@ -14,9 +14,10 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from collector.config import Config
+from collector.config import Config, Tls
 from collector.errors import CollectorError, StoreLocked
 from collector.ingest import small_bodies
+from collector.serving import tls
 from collector.store import schema
 from collector.store.store import Store
 from collector.tenants import administration, tenants
@@ -31,6 +32,8 @@ class Door(msgspec.Struct, frozen=True):
 
     url: str
     token: str
+    tls: Tls = Tls()
+    """What the collector at ``url`` shows, if it is the one of this configuration."""
 
 
 class Refused(CollectorError):
@@ -151,8 +154,8 @@ async def _done(
             async with _opened(config) as store:
                 return await here(store)
         except StoreLocked as locked:
-            door = _door_of_the_running(config, door, locked)
-    return await _ask(door, method, path, body)
+            door = door_of_the_running(config, door, locked)
+    return await ask(door, method, path, body)
 
 
 @asynccontextmanager
@@ -165,17 +168,18 @@ async def _opened(config: Config) -> AsyncIterator[Store]:
         await store.close()
 
 
-def _door_of_the_running(config: Config, door: Door, locked: StoreLocked) -> Door:
+def door_of_the_running(config: Config, door: Door, locked: StoreLocked) -> Door:
     if not door.token:
         raise StoreLocked(
             f"{locked.message}; to ask that collector instead, give its admin token: set admin_token_file in the "
             "configuration of both, or use --admin-token-file (and --url, if it listens elsewhere)"
         )
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.server.host, config.server.host)
-    return Door(url=f"http://{host}:{config.server.port}", token=door.token)
+    scheme = "https" if config.server.tls.cert_file else "http"
+    return Door(url=f"{scheme}://{host}:{config.server.port}", token=door.token, tls=config.server.tls)
 
 
-async def _ask(door: Door, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+async def ask(door: Door, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     if not door.token:
         raise Refused(f"{door.url} wants the admin token; name the file that holds it with --admin-token-file")
     data = None if body is None else msgspec.json.encode(body)
@@ -183,7 +187,9 @@ async def _ask(door: Door, method: str, path: str, body: dict[str, Any] | None =
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session,
-            session.request(method, door.url.rstrip("/") + path, data=data, headers=headers) as response,
+            session.request(
+                method, door.url.rstrip("/") + path, data=data, headers=headers, ssl=tls.to_ourselves(door.tls)
+            ) as response,
         ):
             text = await response.read()
             status = response.status
