@@ -174,12 +174,12 @@ class Recorder:
         if shaped is not None:
             header = shaped.header(header)
         payload = window[start:] if shaped is None else shaped.payload
-        if state.halves:
-            self._complete(header, bytes(payload), change)
+        completed = self._completed(header, bytes(payload), change) if state.halves else b""
         header = msgspec.structs.replace(header, checkpoint=encode_checkpoint(Checkpoint(change, tail.replaces)))
         # Which tag a file's head goes with is on disk with its first record: what was shipped under it keeps it.
         names = begin < BODY_AT and not state.recent
-        self._spool.append(wire.encode_record(header, compress(payload)), waits=names or not reproducible)
+        # In one append: where there is no room for the whole, its half stays.
+        self._spool.append(completed + wire.encode_record(header, compress(payload)), waits=names or not reproducible)
         self._storage.over()
         tail.replaces = ""
         tail.state = self._states[state.origin] = merge(state, change)
@@ -230,21 +230,21 @@ class Recorder:
         self._spool.sync()
         self._untold_bytes += len(window) - start
 
-    def _complete(self, header: wire.Header, payload: bytes, change: FileState) -> None:
-        """Events were shipped before their ends had come: say which of them this record replaces."""
+    def _completed(self, header: wire.Header, payload: bytes, change: FileState) -> bytes:
+        """Events were shipped before their ends had come: the record that says which of them this one replaces."""
         whole = set(_ids(header, payload))
         passed = [half for half in change.halves if _offset_of(half) < header.source_to]
         change.halves = [half for half in change.halves if half not in passed]
         gone = tuple(half for half in passed if half not in whole)
         if not gone:
-            return
+            return b""
         raw = wire.encode_completed(gone)
         said = wire.Header(
             wire.COMPLETED, self._next_id(), agent=self._agent, scope=self._scope, source=header.source, service=header.service,
             path=header.path, file_id=header.file_id, origin=header.origin, source_from=header.source_from,
             source_to=header.source_to, raw_bytes=len(raw), observed_ns=header.observed_ns,
         )  # fmt: skip
-        self._spool.append(wire.encode_record(said, compress(raw)))
+        return wire.encode_record(said, compress(raw))
 
     def _header(
         self, tail: Tail, state: FileState, place: tuple[int, int], begin: int, raw_bytes: int, events: int, flags: int

@@ -169,7 +169,7 @@ class Spool:
         return self.journal.sync_wanted
 
     def append(self, record: bytes, *, rolls: bool = True, waits: bool = False) -> None:
-        """Add one record (`Journal.append`). Raises StorageFull, StorageFailed."""
+        """Add one record, or several that belong together (`Journal.append`). Raises StorageFull, StorageFailed."""
         self.journal.append(record, rolls=rolls, waits=waits)
 
     def sync(self) -> None:

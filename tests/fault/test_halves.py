@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agent import wire
 from agent.codec import compress
+from agent.spool import reserve
 from tests.support.agent import AgentProcess, App, arrived
+from tests.support.lives import Lives, clock_of_the_agent
 from tests.support.sink import SinkProcess
 from tests.support.wait import until
 
@@ -79,3 +82,72 @@ def test_one_that_is_refused_for_a_month_is_let_go_of_and_no_other(
     until(lambda: len(quarantined(agent)) == len(FILES), "it is let go of", told=agent.log)
     until(lambda: all(path.stat().st_mtime for path in quarantined(agent)), "the others were tried, too")
     assert "of-long-ago.rec" not in [path.name for path in quarantined(agent)]
+
+
+# No room ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lives(tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lives]:
+    monkeypatch.setattr(reserve, "RESERVE_BYTES", 0)
+    made = Lives(tmp_path / "spool", (f"{logs}/app.log",), segment_bytes=100_000, max_open_files=10)
+    with clock_of_the_agent(made.clock):
+        yield made
+
+
+def full(lives: Lives, *, room_bytes: int | None = 0) -> None:
+    """The spool takes no data; its disk no more than so much."""
+    lives.spool._max_bytes = 0 if room_bytes == 0 else 1 << 30
+    lives.disk.room_bytes = room_bytes
+
+
+def shown(lives: Lives) -> dict[str, int]:
+    """What search shows -> how often."""
+    return {text.decode(): len(names) for text, names in lives.store.lines.items()}
+
+
+@pytest.mark.parametrize("then", ["goes on", "is deleted"])
+def test_half_a_line_that_finds_no_room_at_the_end_stays_in_its_file(lives: Lives, logs: Path, then: str) -> None:
+    app = App(logs / "app.log")
+    app.write(5)
+    lives.start()
+    lives.turns()
+    app.append("half")
+    lives.spool._max_bytes = 0
+    lives.stop()
+    assert shown(lives) == dict.fromkeys(app.lines, 1)
+    if then == "goes on":
+        app.append(" and whole\n")
+    else:
+        app.path.unlink()
+    lives.start()
+    lives.finish(6.0, 6.0)
+    wanted = [*app.lines, *["half and whole"] * (then == "goes on")]
+    assert shown(lives) == dict.fromkeys(wanted, 1)
+    assert lives.store.lost_bytes == (0 if then == "goes on" else 4)
+
+
+@pytest.mark.parametrize("room_bytes", [0, 400, 600], ids=["none", "for what takes the half away", "for that and some"])
+def test_a_half_stays_until_there_is_room_for_its_whole(lives: Lives, logs: Path, room_bytes: int) -> None:
+    """What takes it away goes in front of the whole: where that finds no room it must not be there either."""
+    app = App(logs / "app.log")
+    app.write(5)
+    app.append("half")
+    lives.start()
+    lives.turns()
+    lives.stop()
+    assert shown(lives) == {**dict.fromkeys(app.lines, 1), "half": 1}
+    lives.start()
+    lives.turn()
+    rest = os.urandom(2000).hex()
+    app.append(f"{rest}\n")
+    lives.notices.paths.add(str(app.path))
+    full(lives, room_bytes=room_bytes)
+    for _ in range(4):
+        lives.turn(2.0)
+    lives.ship()
+    assert shown(lives) == {**dict.fromkeys(app.lines, 1), "half": 1}
+    full(lives, room_bytes=None)
+    lives.finish(6.0, 6.0)
+    assert shown(lives) == {**dict.fromkeys(app.lines, 1), f"half{rest}": 1}
+    assert lives.store.losses == {}

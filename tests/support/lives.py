@@ -253,11 +253,11 @@ class Lives:
 
         def appending(record: bytes, *, rolls: bool = True, waits: bool = False) -> None:
             append(record, rolls=rolls, waits=waits)
-            decoded = wire.decode_record(record)
-            self.appended.update(events_of(decoded))
-            if decoded.header.kind == wire.DATA:
-                state = _checkpoint_of(decoded.header.checkpoint).state
-                self._sizes[state.origin] = max(state.size, self._sizes.get(state.origin, 0))
+            for decoded in wire.decode_run(record):
+                self.appended.update(events_of(decoded))
+                if decoded.header.kind == wire.DATA:
+                    state = _checkpoint_of(decoded.header.checkpoint).state
+                    self._sizes[state.origin] = max(state.size, self._sizes.get(state.origin, 0))
             if not spool.unsynced_bytes:
                 self._synced()
 
