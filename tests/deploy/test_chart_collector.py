@@ -310,6 +310,24 @@ def test_what_cannot_work_is_refused_with_its_mend(values: dict[str, Any], said:
     assert said in helm.refusal(CHART, values)
 
 
+@pytest.mark.parametrize(
+    ("values", "said", "unsaid"),
+    [
+        ({}, "there is no admin token. Give it one first", "come from"),
+        ({"secrets": {"adminToken": TOKEN}}, 'tenant create "Blue Shop"', "no admin token"),
+        ({"tenants": [TENANT]}, "Its tenants come from the values", "tenant create"),
+        (MATRIX["collector-external"], "come from the Secret our-tenants", "no admin token"),
+        (MATRIX["collector-external"], "curl -sk --cert client.pem", "http://"),
+        (MATRIX["collector-bundled"], "each of the 2 collectors allows its part", "no admin token"),
+        (MATRIX["collector-bundled"], "helm -n logs test ps sends an event", "which stays when the release"),
+    ],
+)
+def test_the_notes_name_the_next_command(values: dict[str, Any], said: str, unsaid: str, tmp_path: Path) -> None:
+    notes = helm.notes(CHART, values, tmp_path)
+    assert said in notes
+    assert unsaid not in notes
+
+
 def test_the_schema_says_of_settings_and_tenants_what_the_collector_says() -> None:
     mend = "run python -m tests.support.collector_values"
     assert collector_values.SCHEMA.read_text() == collector_values.written(), mend

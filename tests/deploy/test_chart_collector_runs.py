@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,7 @@ CHART = "pulsestream-collector"
 TOKEN = "an-admin-token-for-tests"
 KEY, _ = tenants.new_key()
 TENANT = {
-    "slug": "blue-shop",
+    "slug": "red-shop",
     "keys": [{"scopes": ["ingest", "search"], "key_sha256": tenants.hash_of(KEY)}],
 }
 PRE_STOP_S = 5
@@ -135,12 +136,17 @@ def test_helm_test_fails_when_nothing_can_be_sent(embedded: Running, env: dict[s
     assert said in failed.stderr
 
 
-def test_the_admin_token_makes_a_tenant_as_the_notes_say(embedded: Running) -> None:
-    config = embedded.run.arguments[-1]
-    command = [embedded.run.arguments[0], "tenant", "create", "Red Shop", "--config", config, "--url", embedded.url]
-    made = done(Run(command, embedded.run.env))
-    assert made.returncode == 0, made.stderr
-    assert "ps_" in made.stdout
+def test_the_notes_commands_make_a_tenant_and_send_an_event(embedded: Running, tmp_path: Path) -> None:
+    said = helm.notes(CHART, {"secrets": {"adminToken": TOKEN}}, tmp_path)
+    [command] = re.findall(r"exec deployment/\S+ -- \\\n +(.*)", said)
+    [event] = re.findall(r"-d '([^']*)'", said)
+    pod = Pod(embedded.objects, embedded.deployment, embedded.stderr.parent / "pod", GIVEN)
+    program, *rest = map(pod.here, shlex.split(command))
+    made = done(Run([embedded.run.arguments[0], *rest, "--url", embedded.url], embedded.run.env))
+    assert (program, made.returncode) == ("pulsestream-collector", 0), made.stderr
+    [key] = re.findall(r"\bps_\S+", made.stdout)
+    assert embedded.asked().request("POST", "/api/v1/ingestion/events", key=key, body=event.encode()).status in (200, 201)
+    assert [event["title"] for event in embedded.asked().search(key)["events"]] == ["Hello"]
 
 
 def test_a_scrape_has_what_only_the_store_knows(embedded: Running) -> None:

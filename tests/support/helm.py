@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,6 +83,17 @@ def render(
         "template", release, str(CHARTS / chart), "--values", "-", *place, *more, stdin=yaml.safe_dump(dict(values or {}))
     )
     return [loaded for loaded in yaml.load_all(text, _Loader) if loaded]
+
+
+def notes(chart: str, values: Mapping[str, Any], folder: Path) -> str:
+    """What the chart says after an install, which ``helm template`` keeps to itself: shown by a copy of it in ``folder``."""
+    copy = folder / chart
+    shutil.copytree(CHARTS / chart, copy)
+    (copy / "templates" / "NOTES.txt").rename(copy / "NOTES.txt")
+    (copy / "templates" / "notes.yaml").write_text(
+        'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: notes}\ndata: {said: {{ tpl (.Files.Get "NOTES.txt") . | toJson }}}'
+    )
+    return str(one(render(copy, values), "ConfigMap", "notes")["data"]["said"])
 
 
 def refusal(chart: str | Path, values: Mapping[str, Any]) -> str:
