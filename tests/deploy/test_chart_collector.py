@@ -293,6 +293,10 @@ EXTERNAL = {"mode": "external", "external": {"url": "http://h"}}
             {"store": {"mode": "bundled", "bundled": {"image": {"tag": "25.8.1"}}}, "secrets": {"clickhousePassword": "p"}},
             "store.bundled.image.tag: the collector needs ClickHouse 26.2 or newer, not 25.8.1",
         ),
+        (
+            {"store": {"mode": "bundled"}, "secrets": {"clickhousePassword": "a<b"}},
+            "secrets.clickhousePassword: has one of < > &, which the image of ClickHouse writes into its configuration",
+        ),
         ({"schemaJob": {"enabled": True}}, "schemaJob.enabled: only for store.mode external"),
         ({"existingSecret": {"name": "s"}, "secrets": {"adminToken": TOKEN}}, "secrets.adminToken: existingSecret.name is set"),
         ({"tenants": [TENANT], "tenantsExistingSecret": "s"}, "tenants and tenantsExistingSecret are both set; keep one"),

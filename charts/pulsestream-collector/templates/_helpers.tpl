@@ -162,6 +162,9 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- else if not (include "collector.secretKey" (list . "clickhousePassword")) }}
 {{- fail "secrets.clickhousePassword (or existingSecret.clickhousePassword): the bundled ClickHouse needs a password for its user; for instance `openssl rand -hex 24`" }}
 {{- end }}
+{{- if and (eq .Values.store.mode "bundled") (regexMatch "[<>&]" .Values.secrets.clickhousePassword) }}
+{{- fail "secrets.clickhousePassword: has one of < > &, which the image of ClickHouse writes into its configuration as they stand; take them out" }}
+{{- end }}
 {{- if and .Values.schemaJob.enabled (ne .Values.store.mode "external") }}
 {{- fail "schemaJob.enabled: only for store.mode external; an embedded store belongs to its collector, and a bundled one is not there before the first install. Collectors apply the schema at their start" }}
 {{- end }}
