@@ -8,8 +8,10 @@ import select
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -41,12 +43,19 @@ GIVEN = {"test-key": {"key": KEY}}
 class Running:
     """The collector of a rendering. It listens where the system says: many tests share this machine."""
 
-    def __init__(self, objects: list[Object], folder: Path, given: Mapping[str, Mapping[str, str]] = GIVEN) -> None:
+    def __init__(
+        self,
+        objects: list[Object],
+        folder: Path,
+        given: Mapping[str, Mapping[str, str]] = GIVEN,
+        *,
+        as_user: bool = False,
+    ) -> None:
         self.objects = objects
         self._given = given
         self._folder = folder
         self.deployment = helm.one(objects, "Deployment")
-        self.run = Pod(objects, self.deployment, folder / "pod", given).run("collector")
+        self.run = Pod(objects, self.deployment, folder / "pod", given, as_user=as_user).run("collector")
         config = Path(self.run.arguments[-1])
         tree = yaml.safe_load(config.read_text())
         assert (tree["server"]["host"], tree["server"]["port"]) == ("0.0.0.0", 8080)
@@ -71,6 +80,11 @@ class Running:
         assert self._process is not None
         with self._process:
             self._process.kill()
+
+    @property
+    def user_id(self) -> int:
+        assert self._process is not None
+        return os.stat(f"/proc/{self._process.pid}").st_uid
 
     def asked(self) -> Collector:
         """To ask it with."""
@@ -155,16 +169,35 @@ def test_a_scrape_has_what_only_the_store_knows(embedded: Running) -> None:
     assert re.search(r"^collector_store_free_disk_ratio 0\.\d+$", text, re.MULTILINE)
 
 
-def test_it_ends_within_its_grace_period(tmp_path: Path) -> None:
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Where another user gets to: pytest's own folders are its user's."""
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_it_needs_its_user_and_its_mounts_alone_and_ends_within_its_grace_period(open_folder: Path) -> None:
     """Also while somebody reads a tail, which would go on for ever."""
-    objects = helm.render(CHART, {"tenants": [TENANT], **TEST})
-    with Running(objects, tmp_path) as running:
-        grace_s = helm.pod_of(running.deployment)["terminationGracePeriodSeconds"]
+    objects = helm.render(CHART, {"secrets": {"adminToken": TOKEN}, "tenants": [TENANT], **TEST})
+    deployment = helm.one(objects, "Deployment")
+    as_user = (
+        os.geteuid() == 0
+        and not done(
+            Run([*Pod(objects, deployment, open_folder / "try").user, sys.executable, "-c", "import collector"], {})
+        ).returncode
+    )
+    with Running(objects, open_folder, as_user=as_user) as running:
+        assert (os.stat(running.run.arguments[-1]).st_mode & 0o777 == 0o440) is as_user
+        assert running.user_id == (10001 if as_user else os.geteuid())
+        grace_s = helm.pod_of(deployment)["terminationGracePeriodSeconds"]
         tail = ["curl", "-sN", "-H", f"X-API-Key: {KEY}", f"{running.url}/api/v1/ingestion/events/tail"]
         with subprocess.Popen(tail, stdout=subprocess.PIPE) as reader:
             assert reader.stdout is not None
             assert reader.stdout.readline()  # it is open
             assert running.terminate(grace_s - PRE_STOP_S) == 0
+        if not as_user:
+            pytest.skip("it ran and ended, but not as its user: only root may change it, for one who can read this environment")
 
 
 def test_a_served_store_with_tls_and_certificates_of_our_own(tmp_path: Path) -> None:
