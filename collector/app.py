@@ -30,6 +30,7 @@ from collector.limits import allowance, buckets
 from collector.limits.quota import Quota
 from collector.limits.usage import Usage
 from collector.metrics import Metrics
+from collector.page import assets
 from collector.parts import (
     ADMIN_GATE,
     AGENTS,
@@ -82,7 +83,7 @@ from collector.store.store import Row, Store
 from collector.streams import export, tail
 from collector.streams.seats import Seats
 from collector.streams.tails import Tails
-from collector.tenants import caller, registration, tenants
+from collector.tenants import caller, registration, tenants, whose
 from collector.tenants.auth import AdminGate, Keyring
 from collector.tenants.caretaker import Caretaker
 from collector.tenants.keys import KeyUses
@@ -122,6 +123,7 @@ def build(config: Config, peers: Peers = ALONE) -> web.Application:
         (_threads, _store, _breakage, _schema, _sealing, _lookout, _tenants, _quota, _reports, _tails, _writer)
     )
     app[STOPPING] = asyncio.Event()
+    app[assets.ASSETS] = assets.load()
     app[STREAMS] = set()
     app[EXPORTS] = Seats("exports", "streams.max_exports", config.streams.max_exports)
     app[TAIL_SEATS] = Seats("tails", "streams.max_tails", config.streams.max_tails)
@@ -130,7 +132,9 @@ def build(config: Config, peers: Peers = ALONE) -> web.Application:
     app.on_shutdown.append(_say_stop)
     app.router.add_routes(
         [
-            web.get("/", operations.get_root),
+            web.get("/", assets.get_root),
+            web.get(assets.PATH, assets.get_asset),
+            web.get(whose.PATH, whose.get_key),
             web.get("/healthz", operations.get_healthz),
             web.get("/readyz", operations.get_readyz),
             web.get("/metrics", operations.get_metrics),

@@ -34,7 +34,7 @@ from collector.limits import allowance
 from collector.saved import saving, searches
 from collector.search import ids, read_types, reports
 from collector.streams import export, shapes, tail
-from collector.tenants import administration
+from collector.tenants import administration, whose
 
 KEY, ADMIN, ANYONE = "key", "admin", ""
 JSON = "application/json"
@@ -209,6 +209,9 @@ OPERATIONS = (
     Operation(
         "get", allowance.PATH, "getRateLimit", "What may be sent, and what is left of it",
         answer=allowance.Allowance, refusals=(429,),
+    ),
+    Operation(
+        "get", whose.PATH, "getKey", "Whose key this is, and what it may do", answer=whose.KeyAnswer, refusals=(429,),
     ),
     Operation(
         "get", f"{INGESTION}/health", "getHealth", "How the parts of this collector are", ANYONE,
