@@ -150,15 +150,18 @@ def test_helm_test_fails_when_nothing_can_be_sent(embedded: Running, env: dict[s
     assert said in failed.stderr
 
 
-def test_the_notes_commands_make_a_tenant_and_send_an_event(embedded: Running, tmp_path: Path) -> None:
+def test_the_notes_commands_make_a_tenant_send_an_event_and_find_nothing_wrong(embedded: Running, tmp_path: Path) -> None:
     said = helm.notes(CHART, {"secrets": {"adminToken": TOKEN}}, tmp_path)
-    [command] = re.findall(r"exec deployment/\S+ -- \\\n +(.*)", said)
+    tenant, doctor = re.findall(r"exec deployment/\S+ -- \\\n +pulsestream-collector (.*)", said)
     [event] = re.findall(r"-d '([^']*)'", said)
+    answers: list[str] = []
     pod = Pod(embedded.objects, embedded.deployment, embedded.stderr.parent / "pod", GIVEN)
-    program, *rest = map(pod.here, shlex.split(command))
-    made = done(Run([embedded.run.arguments[0], *rest, "--url", embedded.url], embedded.run.env))
-    assert (program, made.returncode) == ("pulsestream-collector", 0), made.stderr
-    [key] = re.findall(r"\bps_\S+", made.stdout)
+    for command in (tenant, doctor):
+        arguments = [*map(pod.here, shlex.split(command)), "--url", embedded.url]
+        made = done(Run([embedded.run.arguments[0], *arguments], embedded.run.env))
+        assert made.returncode == 0, made.stdout + made.stderr
+        answers.append(made.stdout)
+    [key] = re.findall(r"\bps_\S+", answers[0])
     assert embedded.asked().request("POST", "/api/v1/ingestion/events", key=key, body=event.encode()).status in (200, 201)
     assert [event["title"] for event in embedded.asked().search(key)["events"]] == ["Hello"]
 
