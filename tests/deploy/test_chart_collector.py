@@ -201,6 +201,19 @@ def test_there_is_time_to_be_taken_out_of_the_lists_and_to_end_in_order(name: st
     assert "time.sleep(5)" in pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1]
 
 
+@pytest.mark.parametrize("names", [{}, {"nameOverride": "n" * 63}, {"fullnameOverride": "f" * 63}])
+def test_the_longest_names_still_fit_where_kubernetes_puts_them(names: dict[str, Any]) -> None:
+    values = {**MATRIX["collector-bundled"], "tenants": [TENANT], **names}
+    jobs = {**MATRIX["collector-schema-job"], **names}
+    objects = helm.render(CHART, values, release="r" * 53) + helm.render(CHART, jobs, release="r" * 53)
+    for item in objects:
+        behind = len("-0123456789") if item["kind"] == "StatefulSet" else 0
+        assert len(item["metadata"]["name"]) + behind <= 63, item["kind"]
+        made = item["spec"]["template"] if helm.pod_of(item) and item["kind"] != "Pod" else item
+        for labels in (item["metadata"]["labels"], made["metadata"]["labels"]):
+            assert max(map(len, labels.values())) <= 63, item["kind"]
+
+
 def test_an_embedded_store_is_given_to_the_next_collector_by_the_one_before() -> None:
     spec = helm.one(rendered("collector-defaults"), "Deployment")["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})

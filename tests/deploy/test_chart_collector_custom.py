@@ -113,6 +113,14 @@ def test_the_critical_disk_alert_comes_above_the_floor_where_inserts_are_refused
     assert bound(0.1) == pytest.approx(0.13)
 
 
+def test_thresholds_are_those_of_the_values() -> None:
+    asked = {"refusedRatio": 0.5, "lagSeconds": 77, "freeDiskRatio": 0.25, "p99Seconds": 3, "errorRatio": 0.125}
+    found = rules({"thresholds": asked})
+    names = ("RejectsRising", "AgentsLag", "DiskFilling", "SlowAnswers", "Errors")
+    bounds = [float(re.split("[<>] ", found[f"PulseStream{name}"]["expr"])[-1]) for name in names]
+    assert bounds == list(asked.values())
+
+
 def test_an_alert_can_be_left_out_and_others_added() -> None:
     found = rules({"without": ["PulseStreamErrors"], "extraRules": [{"alert": "Mine", "expr": "vector(1)"}]})
     assert "PulseStreamErrors" not in found

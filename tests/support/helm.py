@@ -170,6 +170,8 @@ def _summed(item: Object) -> Any:
         kept["strategy"] = spec["strategy"]["type"]
     if "ports" in spec:
         kept["ports"] = [f"{port.get('name', '')}:{port['port']}" for port in spec["ports"]]
+    if "groups" in spec:
+        kept["rules"] = [rule.get("alert") or rule["record"] for group in spec["groups"] for rule in group["rules"]]
     if pod:
         kept["volumes"] = [_volume(volume) for volume in pod.get("volumes", ())]
         kept |= {key: pod[key] for key in ("serviceAccountName", "terminationGracePeriodSeconds") if key in pod}
