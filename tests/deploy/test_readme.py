@@ -164,6 +164,8 @@ def _stand_ins(folder: Path, engine: ClickHouseFront) -> Path:
     scripts = {
         "curl": f'case "$1" in -*f*) exec {curl} "$@" ;; *) exec {curl} --fail-with-body "$@" ;; esac',
         "clickhouse-client": f'exec {sys.executable} {__file__} {engine.host} {engine.port} "$@"',
+        # What would be installed; a cluster is not here.
+        "helm": f'[ "$1" = install ] || exit 3; shift; cd {REPOSITORY}; exec {Path(sys.executable).parent}/helm template "$@"',
         "jq": f"exec {shutil.which('jq') or 'cat'}" + (' "$@"' if shutil.which("jq") else ""),
     }
     for name, script in scripts.items():
