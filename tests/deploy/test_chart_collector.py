@@ -355,6 +355,13 @@ def test_the_readme_has_every_value() -> None:
     assert (CHARTS / CHART / "README.md").read_text() == values_table.readme(CHART), mend
 
 
+def test_the_readmes_example_is_taken() -> None:
+    [example] = (CHARTS / CHART / "README.md").read_text().split("```yaml\n")[1:]
+    objects = helm.render(CHART, yaml.safe_load(example.partition("```")[0]))
+    helm.check(objects)
+    assert {"PodDisruptionBudget", "ServiceMonitor", "PrometheusRule"} <= {item["kind"] for item in objects}
+
+
 def test_the_values_are_those_of_the_schema() -> None:
     def same(schema: dict[str, Any], values: Any, at: str) -> Iterator[str]:
         if "properties" in schema and isinstance(values, dict):
