@@ -8,7 +8,7 @@ from collector.figures import facets, histogram, intervals
 from collector.ingest import event_types
 from collector.ingest.event_types import EVENT_TYPES, SEVERITIES
 from collector.ingest.moments import MOMENT_FORMS
-from collector.search import context, fields, filters, ids, query
+from collector.search import context, fields, filters, ids, neighbours, query
 from collector.search.language import parsing
 from collector.streams import columns, shapes
 
@@ -166,7 +166,7 @@ CONTEXT = (
             {"type": "integer", "minimum": 0, "maximum": context.MAX_LINES, "default": context.DEFAULT_LINES},
             5,
         )
-        for name in (context.BEFORE, context.AFTER)
+        for name in (neighbours.BEFORE, neighbours.AFTER)
     ),
     Parameter(
         "cursor", "before_cursor or after_cursor of the answer before: only that direction is answered.", {"type": "string"}

@@ -10,8 +10,8 @@ import pytest
 
 from agent import wire
 from collector.errors import Invalid
-from collector.search import context, query
-from collector.search.event import COLUMNS, event_of, offset_of
+from collector.search import context, neighbours
+from collector.search.event import offset_of
 from collector.search.event_by_id import HIGHEST_VERSION
 from collector.search.query import DAY_US
 from collector.tenants.tenants import Tenant
@@ -60,10 +60,7 @@ async def store_lines(asking: Asking, found: list[Line], path: str = "/a.log", *
 
 async def asked(asking: Asking, event_id: str, **values: object) -> dict[str, Any]:
     question = context.context_of([(name, str(value)) for name, value in values.items()], asking.tenant_id, event_id)
-    statement = query.event_of_id(asking.tenant_id, event_id, COLUMNS, retention_days=DAYS, now_us=NOW)
-    (row,) = await asking.run(statement)
-    place = context.Place(asking.tenant_id, query.kept(DAYS, NOW), NOW, event_of(row))
-    return await context.around(asking.run, place, question)
+    return await context.answer_of(asking.run, asking.tenant_id, event_id, question, retention_days=DAYS, now_us=NOW)
 
 
 def ids(answer: dict[str, Any]) -> list[str]:
@@ -165,7 +162,7 @@ def test_the_first_4096_bytes_and_the_rest_of_a_file_are_one_file(home: Home, ow
 def test_a_side_ends_early_beyond_its_bytes_and_its_cursor_goes_on(
     embedded: Home, owner: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(context, "SIDE_BYTES", 1000)
+    monkeypatch.setattr(neighbours, "SIDE_BYTES", 1000)
 
     async def run() -> None:
         async with embedded.store() as store:

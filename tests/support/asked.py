@@ -10,9 +10,11 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
+from collector.config import StoreConfig
 from collector.search import fields, paging, query
 from collector.search.event_by_id import HIGHEST_VERSION
 from collector.search.query import DAY_US, Statement
+from collector.search.reading import bounded
 from collector.store.columns import EVENT_COLUMNS
 from collector.store.store import Store
 from tests.support.records import NOW_NS
@@ -122,7 +124,8 @@ class Asking:
         self._pages: dict[tuple[tuple[str, str], ...], list[Shown]] = {}
 
     async def run(self, statement: Statement) -> list[tuple[Any, ...]]:
-        return await self.store.query(statement.sql, statement.params)
+        """Within the bounds of a statement, as a collector would."""
+        return await bounded(self.store, StoreConfig(), statement)
 
     async def events(self, values: Values) -> list[Shown]:
         """All that a search shows, by its pages."""
