@@ -22,6 +22,8 @@ from collector.search.walking import Walk
 FIRST_CANDIDATES = 220
 """Copies and deleted events among the candidates make a page short; a little more than twice a page is mostly enough."""
 WIDENING = 16
+LEAST_WANTED = 50
+"""Few events found say little about how many more a wider window holds."""
 
 
 class Page(NamedTuple):
@@ -50,7 +52,8 @@ async def page(run: Run, search: Search, reaches: Reaches | None = None) -> Page
 
 async def _page(run: Run, search: Search, reaches: Reaches | None) -> Page:
     most = max(FIRST_CANDIDATES, FIRST_CANDIDATES * (search.offset + search.limit) // 100)
-    remembered_us = reaches.width_us(search, search.offset + search.limit + 1) if reaches is not None else None
+    least = search.offset + search.limit + 1
+    remembered_us = reaches.width_us(search, least) if reaches is not None else None
     walk = Walk(search, remembered_us)
     window, nearest = walk.window, Page([], False)
     while not search.offset:  # how many lie before it would not be known
@@ -64,7 +67,7 @@ async def _page(run: Run, search: Search, reaches: Reaches | None) -> Page:
             return found
         else:
             nearest = found
-            walk.widen(len(found.events), most)
+            walk.widen(len(found.events), max(least, LEAST_WANTED))
             window = walk.window if found.events else search
         remembered_us = None
     return await _by_candidates(run, search, walk, most, nearest)

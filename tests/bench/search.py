@@ -171,6 +171,8 @@ class Questions:
             "newest_100_of_a_service": self._newest_of_a_service,
             "rare_word": self._rare_word,
             "common_word": self._common_word,
+            "phrase": self._phrase,
+            "regex": self._regex,
             "attribute": self._attribute,
             "by_id": self._by_id,
             "context": self._context,
@@ -203,6 +205,18 @@ class Questions:
         word = random.choice(("get", "authorised", "traceback", "chrome"))
         sql = self._sql("hasAllTokens(lower(message), [{word:String}])", self._minutes(100 * 32))
         return Asked(SEARCH, {"count": "none", "q": word}, sql, {"word": word})
+
+    def _phrase(self, random: Random) -> Asked:
+        words = ("connection", "to", "db", str(random.randrange(9)), "lost")
+        values = {"words": list(words), "pattern": rf"\b{'[^a-z0-9]+'.join(words)}\b"}
+        sql = self._sql("hasAllTokens(lower(message), {words:Array(String)}) AND match(lower(message), {pattern:String})",
+                        self._minutes(100 * 128))  # fmt: skip
+        return Asked(SEARCH, {"count": "none", "q": f'"connection to db-{words[3]} lost"'}, sql, values)
+
+    def _regex(self, random: Random) -> Asked:
+        pattern = f"order [0-9]+{random.randrange(10)} shipped to"
+        sql = self._sql("match(message, {pattern:String})", self._minutes(100 * 128))
+        return Asked(SEARCH, {"count": "none", "q": f"/{pattern}/"}, sql, {"pattern": pattern})
 
     def _attribute(self, random: Random) -> Asked:
         item = self._one("attributes['request_id']", "mapContains(attributes, 'request_id')", random)

@@ -43,7 +43,7 @@ ASKED = {
 COST = {"insert_us", "merge_us", "word_index_us", "bytes"}
 INDEXES = ("timestamp_minmax", "id_bloom", "attribute_items", "message_words", "title_words")
 QUESTIONS = (
-    "newest_100", "newest_100_of_a_service", "rare_word", "common_word", "attribute", "by_id",
+    "newest_100", "newest_100_of_a_service", "rare_word", "common_word", "phrase", "regex", "attribute", "by_id",
     "context", "histogram_24h", "facets_24h", "count_with_three_filters",
 )  # fmt: skip
 IDLE = {"files", "descriptors", "watched_s", "cpu_percent", "memory_mb", "peak_memory_mb"}

@@ -11,6 +11,7 @@ import pytest
 from collector.errors import QueryTooExpensive
 from collector.search import event
 from collector.search.filters import Filters
+from collector.search.language.parsing import parse
 from collector.search.paging import page
 from collector.search.query import Search, Statement
 from collector.search.reaches import LEAST_US, Reaches
@@ -72,6 +73,28 @@ def test_of_attributes_the_names_count_and_not_the_values() -> None:
     one, other = (search(filters=Filters(attributes=(("request_id", (value,)),))) for value in ("a", "b"))
     assert asked(store, reaches, one)[1] == 2
     assert asked(store, reaches, other)[1] == 1
+
+
+def asking(q: str, **more: Any) -> Search:
+    return search(filters=Filters(query=parse(q, NOW)), **more)
+
+
+def test_a_query_that_was_not_asked_before_begins_where_one_that_is_built_like_it_found_a_page() -> None:
+    reaches = Reaches()
+    reaches.note(asking('"lost one" /x/'), [NOW - n * DAY_US for n in range(10)], True)
+    width_us = reaches.width_us(asking('"lost other" /yy/'), 11)
+    assert width_us is not None
+    assert width_us >= 9 * DAY_US
+    for other in ("lost other /yy/", '"lost other" OR /yy/', '"lost other" NOT /yy/', 'title:"lost other" /yy/'):
+        assert reaches.width_us(asking(other), 11) is None, other
+    assert reaches.width_us(search(), 11) is None
+
+
+def test_of_a_query_that_found_no_page_those_built_like_it_learn_nothing() -> None:
+    reaches = Reaches()
+    reaches.note(asking("zebrafish"), [5], False)
+    assert reaches.width_us(asking("zebrafish"), 11) is not None
+    assert reaches.width_us(asking("get"), 11) is None
 
 
 @pytest.mark.parametrize(
@@ -142,7 +165,8 @@ def test_whatever_is_remembered_pages_are_those_of_a_search_that_remembers_nothi
         wanted = sorted(
             (time for time in store.times if start_us <= time <= end_us and (after is None or time < after[0])), reverse=True
         )
-        question = Search("t", start_us, end_us, limit=limit, asked_us=now_us, after=after)
+        filters = Filters(query=parse(some.choice(("one", "other", '"a phrase"')), 0) if some.random() < 0.7 else None)
+        question = Search("t", start_us, end_us, filters, limit=limit, asked_us=now_us, after=after)
         found = asyncio.run(page(store.run, question, reaches))
         assert [event.time_us for event in found.events] == wanted[:limit]
         assert found.has_more is (len(wanted) > limit)
