@@ -11,8 +11,10 @@ gc.disable()  # what is imported stays: looking for garbage in it took a sixth o
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
+import time
 from pathlib import Path
 
 from agent import config as configs
@@ -39,6 +41,11 @@ examples:
 
 exit codes: 0 fine, 1 something is wrong (the message says what), 2 the command line or the configuration is wrong
 """
+
+
+_WAIT_HELP = "do not end when configuration, key or state folder cannot be used at the start, but wait until they can"
+RETRY_S = 1.0
+"""How often a start is tried again then: a look at a few small files."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -74,6 +81,7 @@ def _parser(given: list[str]) -> argparse.ArgumentParser:
     run.add_argument("--log-format", choices=("text", "json"), help="default: log.format of the configuration")
     run.add_argument("--final-status", type=Path, metavar="FILE", help="at the end write what `status --json` would say")
     run.add_argument("--watch-config", action="store_true", help="read it again when it changes, too; SIGHUP always does that")
+    run.add_argument("--wait-to-start", action="store_true", help=_WAIT_HELP)
     run.set_defaults(command=_run)
 
     if given[:1] != ["run"]:
@@ -84,6 +92,21 @@ def _parser(given: list[str]) -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if not options.wait_to_start:
+        return _life(options)
+    logs.start("info", options.log_format or "text")
+    fault = logs.Fault(logging.getLogger("agent"), "the start")
+    while True:
+        try:
+            return _life(options)
+        except AgentError as error:
+            fault.seen("; ".join(str(error).splitlines()), time.monotonic())
+        first.obey()  # the loop that ended has taken its handlers along
+        time.sleep(RETRY_S)
+
+
+def _life(options: argparse.Namespace) -> int:
+    """Raises AgentError, for a start that cannot be."""
     config = configs.load(options.config)
 
     def apply(config: Config) -> None:

@@ -6,8 +6,12 @@ import gzip
 import http.client
 import importlib.util
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -70,9 +74,13 @@ def pods(tmp_path: Path) -> Iterator[Callable[..., Pod]]:
     """Pods of rendered objects; what runs in them ends with the test."""
     made: list[Pod] = []
 
-    def pod(objects: list[helm.Object], kind: str, key: str, **facts: str) -> Pod:
-        root = tmp_path / "machine"
-        made.append(Pod(root, objects, helm.one(objects, kind), facts={**FACTS, **facts}, secrets={"key": {"api-key": key}}))
+    def pod(
+        objects: list[helm.Object], kind: str, key: str, *, open_to_all: Path | None = None, log: str = "", **facts: str
+    ) -> Pod:
+        secrets = {"key": {"api-key": key}}
+        workload, root = helm.one(objects, kind), open_to_all or tmp_path / "machine"
+        facts, as_users = {**FACTS, **facts}, open_to_all is not None
+        made.append(Pod(root, objects, workload, facts=facts, secrets=secrets, as_users=as_users, name=log))
         return made[-1]
 
     yield pod
@@ -137,14 +145,39 @@ def test_every_line_of_the_shop_arrives_also_the_last_that_it_writes_when_it_is_
     assert labels.items() <= last["attributes"].items()
 
 
-def test_without_its_secret_the_pod_starts_and_the_agent_says_what_it_waits_for(
+def test_without_its_secret_the_sidecar_runs_and_waits_so_that_the_app_is_started(
     shop: Path, sink: SinkProcess, pods: Callable[..., Pod]
 ) -> None:
-    pod = pods(helm.render(shop, {AGENT: values(sink.url, free_port(), apiKey={"secretName": "later"})}), "Deployment", "a-key")
-    said = pod.run(AGENT, *pod.container(AGENT)["args"])
-    assert said.returncode == 2
-    assert "collector.api_key_file: " in said.stderr
-    assert "cannot be read: No such file" in said.stderr
+    """One that ended at once might never be seen running by the kubelet, and the app would wait for it."""
+    later = {"secretName": "later"}
+    pod = pods(helm.render(shop, {AGENT: values(sink.url, free_port(), apiKey=later)}), "Deployment", "a-key")
+    pod.start(AGENT)
+    until(lambda: "api-key cannot be read: No such file" in pod.log(AGENT), "it says so", told=lambda: pod.log(AGENT))
+    app = App(pod.volume("pulsestream-logs") / "shop.log")
+    app.write(3)
+    assert pod.is_running(AGENT)
+    pod.place(AGENT, "/run/secrets/pulsestream/api-key").write_text("a-key")
+    arrived(sink, app.lines)
+    assert pod.end(AGENT) == 0
+
+
+def test_the_next_pod_of_an_update_waits_for_the_state_that_the_one_before_still_has(
+    shop: Path, sink: SinkProcess, pods: Callable[..., Pod]
+) -> None:
+    """On one claim: a sidecar that ended would keep its app from starting, and so the pod before from being ended."""
+    logs = {"claim": "shop-logs"}
+    before = pods(helm.render(shop, {AGENT: values(sink.url, free_port(), logs=logs)}), "Deployment", "a-key")
+    after = pods(helm.render(shop, {AGENT: values(sink.url, free_port(), logs=logs)}), "Deployment", "a-key", log="after")
+    before.start(AGENT)
+    alive(before)
+    after.start(AGENT)
+    until(lambda: "another agent" in after.log(AGENT), "it says who has it", told=lambda: after.log(AGENT))
+    app = App(before.volume("pulsestream-logs") / "shop.log")
+    arrived(sink, app.write(2))
+    assert before.end(AGENT) == 0
+    arrived(sink, app.write(2))
+    assert after.end(AGENT) == 0
+    assert set(sink.seen().deliveries.values()) == {1}
 
 
 def test_on_a_claim_scope_and_state_lie_beside_the_logs_and_outlive_the_pod(
@@ -169,6 +202,65 @@ def test_on_a_claim_scope_and_state_lie_beside_the_logs_and_outlive_the_pod(
     seen = sink.seen()
     assert {len(names) for names in seen.texts.values()} == {1}
     assert sorted(seen.deliveries.values()) == [1, 2, 2, 2]
+
+
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A folder that every user can reach. Skips where there are no other users."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    try:
+        command = ["setpriv", "--reuid=10001", "--regid=10001", "--clear-groups", sys.executable, "-c", "import agent"]
+        tried = subprocess.run(command, cwd=helm.REPOSITORY, capture_output=True, text=True, check=False)
+        if tried.returncode:
+            pytest.skip(f"another user cannot start this Python, or read this folder: {tried.stderr.strip()[-200:]}")
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_as_the_users_of_the_chart_the_agent_reads_what_the_app_writes_for_its_group(
+    shop: Path, sink: SinkProcess, pods: Callable[..., Pod], open_to_all: Path
+) -> None:
+    """The shop is user 1000, the agent 10001; the volume's group is in both."""
+    objects = helm.render(shop, {AGENT: values(sink.url, free_port())})
+    pod = pods(objects, "Deployment", "a-key", open_to_all=open_to_all)
+    pod.start(AGENT)
+    alive(pod)
+    pod.start("shop")
+    until(lambda: any("the shop opens" in text for text in sink.seen().texts), "it arrives", told=lambda: pod.log(AGENT))
+    made = (pod.volume("pulsestream-logs") / "shop.log").stat()
+    assert (made.st_uid, made.st_gid, made.st_mode & 0o777) == (1000, 10001, 0o640)
+    assert pod.end("shop") == 0
+    assert pod.end(AGENT) == 0
+    assert any("the shop closes" in text for text in sink.seen().texts)
+    assert "WARNING" not in pod.log(AGENT)
+
+
+def test_on_a_node_root_reads_files_of_others_and_can_write_none(
+    sink: SinkProcess, pods: Callable[..., Pod], open_to_all: Path
+) -> None:
+    pod = pods(helm.render(AGENT, values(sink.url, free_port())), "DaemonSet", "a-key", open_to_all=open_to_all)
+    web = Container(pod.root / "node", "shop", "web-0", "nginx")
+    web.say("of root")
+    web.log.chmod(0o640)
+    other = Container(pod.root / "node", "shop", "web-1", "nginx")
+    other.say("of somebody else")
+    os.chown(other.log, 1000, 1000)
+    other.log.chmod(0o600)
+    pod.start(AGENT)
+    arrived(sink, [*web.wrote, *other.wrote])
+    said = Path(f"/proc/{pod.pid(AGENT)}/status").read_text().splitlines()
+    rights = dict(line.split(":\t") for line in said if line.startswith("Cap"))
+    dac_read_search = f"{1 << 2:016x}"
+    assert rights["CapEff"] == rights["CapPrm"] == rights["CapBnd"] == dac_read_search
+    assert pod.end(AGENT) == 0
+    refused = subprocess.run(
+        [*pod.user(AGENT), "sh", "-c", 'echo more >> "$0"', str(other.log)], capture_output=True, text=True, check=False
+    )
+    assert "Permission denied" in refused.stderr
 
 
 class Container:
@@ -209,6 +301,7 @@ class Container:
         self.log.touch()
 
 
+HALF_PACKED = b"\x1f\x8b\x08\0\0\0\0\0\2\xff what the kubelet\nhas packed so far\n"
 BY_PODS: dict[str, Any] = {}
 BY_LINKS = {"include": ["/var/log/containers/*.log"], "hostPaths": ["/var/log/pods", "/var/log/containers"]}
 
@@ -236,6 +329,7 @@ def test_on_a_node_every_line_of_every_container_is_found_once_with_what_its_pat
         for _ in range(2):
             web.rotate()
             web.say("after a rotation that no agent saw")
+    (web.folder / "0.log.20261125-100009.tmp").write_bytes(HALF_PACKED)
     pod.start(AGENT)
     until(lambda: asked(pod, "readinessProbe") == 200, "the agent is ready", told=lambda: pod.log(AGENT))
     until(lambda: len(tenant.events()) >= len(web.wrote) + 2, "the first lines are found", told=lambda: pod.log(AGENT))
@@ -247,7 +341,6 @@ def test_on_a_node_every_line_of_every_container_is_found_once_with_what_its_pat
             until(lambda: len(tenant.events()) >= written(), "they are found", told=lambda: pod.log(AGENT))
         web.rotate()
     web.say("the last")
-    (web.folder / "0.log.20261125-100009.tmp").write_bytes(gzip.compress(b"half of what kubelet packs")[:20])
     shipped = [*web.wrote, *side.wrote, *other.wrote]
     until(lambda: len(tenant.events()) >= len(shipped), "every line is found", told=lambda: pod.log(AGENT))
     assert pod.end(AGENT) == 0
@@ -279,3 +372,25 @@ def test_a_node_agent_ended_for_an_update_leaves_its_state_to_the_next(sink: Sin
     seen = arrived(sink, web.wrote)
     assert following.end(AGENT) == 0
     assert set(seen.deliveries.values()) == {1}
+
+
+def test_the_notes_of_an_installation_name_commands_that_work(
+    sink: SinkProcess, pods: Callable[..., Pod], tmp_path: Path
+) -> None:
+    chart = tmp_path / "chart"
+    shutil.copytree(helm.CHARTS / AGENT, chart)
+    notes = (chart / "templates" / "NOTES.txt").read_text().replace("\n", "\n    ")
+    said = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: notes}\ndata:\n  said: |\n    "
+    (chart / "templates" / "notes.yaml").write_text(said + notes)
+    objects = helm.render(chart, values(sink.url, free_port()), namespace="logging", release="logs")
+    text = str(helm.one(objects, "ConfigMap", "notes")["data"]["said"])
+    assert "kubectl -n logging create secret generic key --from-literal=api-key=KEY" in text
+    assert f"rollout status daemonset/{helm.one(objects, 'DaemonSet')['metadata']['name']}\n" in text
+    pod = pods([item for item in objects if item["metadata"]["name"] != "notes"], "DaemonSet", "a-key")
+    pod.start(AGENT)
+    alive(pod)
+    commands = [line.partition(" -- pulsestream-agent ")[2].split() for line in text.splitlines() if " exec " in line]
+    assert [command[0] for command in commands] == ["check", "status"]
+    for command in commands:
+        done = pod.run(AGENT, *command)
+        assert done.returncode == 0, done.stdout + done.stderr

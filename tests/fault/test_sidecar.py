@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import pytest
 from agent import crash
 from agent.ending import last_look_s
 from tests.support.agent import REPOSITORY, AgentProcess, App, arrived, exactly_once
+from tests.support.processes import children
 from tests.support.sink import SinkProcess
 from tests.support.wait import until
 
@@ -135,6 +137,46 @@ def test_a_second_signal_ends_the_waiting(agent: AgentProcess, sink: SinkProcess
     agent.signal(signal.SIGTERM)
     agent.logged("stopping: reading to the end")
     assert agent.stop() == 0
+
+
+WAITS = ("--wait-to-start",)
+FIRST = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+def test_what_stands_in_the_way_of_a_start_can_be_waited_for(agent: AgentProcess, sink: SinkProcess, logs: Path) -> None:
+    """One thing after the other; without the option each is an end."""
+    app = App(logs / "app.log")
+    app.write(3)
+    key = logs / "key"
+    agent.configure(collector={"api_key": "", "api_key_file": str(key)}, flush_interval_s=0)
+    agent.launch()
+    assert agent.wait() == 2
+    agent.launch(after=WAITS)
+    agent.logged("the start fails: ")
+    agent.configure(flush_interval_s=0.05)
+    agent.logged(f"{key} cannot be read")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        agent.configure(metrics={"listen": f"127.0.0.1:{taken.getsockname()[1]}"})
+        key.write_text("a-key")
+        agent.logged("name an address that is free here")
+    exactly_once(arrived(sink, app.lines, told=agent), app.lines)
+    assert agent.stop() == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a process a namespace of its own")
+def test_the_first_process_of_a_container_can_be_ended_while_it_waits(agent: AgentProcess, logs: Path) -> None:
+    """After a start that failed late, when it had handlers for signals, and lost them again."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        agent.configure(metrics={"listen": f"127.0.0.1:{taken.getsockname()[1]}"})
+        agent.launch(*FIRST, after=WAITS)
+        agent.logged("name an address that is free here")
+        (first,) = children(agent.pid)
+        os.kill(first, signal.SIGTERM)
+        assert agent.wait() == 128 + signal.SIGTERM
 
 
 HANGS = """

@@ -97,6 +97,12 @@ class AgentProcess:
         self._process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
+    @property
+    def pid(self) -> int:
+        """Of what was launched: the command in front, if there is one."""
+        assert self._process is not None
+        return self._process.pid
+
     def is_running(self) -> bool:
         return not self._gone()
 

@@ -3,6 +3,9 @@
 What the kubelet would do is done here in small: volumes are folders below ``root``, what they hold comes from the rendered
 objects; a container has a folder of its own in which each mount is a link to its volume, and a path of a mount, wherever it is
 said (arguments, environment, configuration), is one in that folder. What is not mounted is not there.
+
+With ``as_users`` (root may do so) containers run as the users, groups and with the capabilities that are rendered, volumes
+belong to the pod's group, and what a container makes is for its user and group only.
 """
 
 from __future__ import annotations
@@ -51,16 +54,24 @@ class Pod:
         *,
         facts: Mapping[str, str],
         secrets: Mapping[str, Mapping[str, str]],
+        as_users: bool = False,
+        name: str = "",
     ) -> None:
+        """``name``: tells two pods apart that have volumes in common."""
         self.root = root
+        self._as_users = as_users
+        self._name = name
         self.spec = pod_of(workload)
         self.facts = {**facts, **_labels(workload)}
         self._objects = objects
         self._secrets = secrets
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._volumes = {volume["name"]: volume for volume in self.spec["volumes"]}
-        for name in self._volumes:
+        for name, volume in self._volumes.items():
             self.volume(name).mkdir(parents=True, exist_ok=True)
+            if as_users and (group := self.spec.get("securityContext", {}).get("fsGroup")) and "hostPath" not in volume:
+                os.chown(self.volume(name), 0, group)
+                self.volume(name).chmod(0o2777)
 
     def volume(self, name: str) -> Path:
         """The folder of a volume. A hostPath is the same folder for all pods below one ``root``."""
@@ -99,7 +110,12 @@ class Pod:
         self._mount(name)
         with self.log_file(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
-                self.command(name), cwd=REPOSITORY, env=self._whole_environment(name), stdout=log, stderr=log
+                [*self.user(name), *self.command(name)],
+                cwd=REPOSITORY,
+                env=self._whole_environment(name),
+                stdout=log,
+                stderr=log,
+                umask=0o027 if self._as_users else -1,
             )
 
     def run(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -109,6 +125,9 @@ class Pod:
             self.command(name, arguments), cwd=REPOSITORY, env=self._whole_environment(name),
             capture_output=True, text=True, check=False, timeout=_END_S,
         )  # fmt: skip
+
+    def pid(self, name: str) -> int:
+        return self._running[name].pid
 
     def is_running(self, name: str) -> bool:
         return name in self._running and self._running[name].poll() is None
@@ -127,7 +146,7 @@ class Pod:
             self.end(name, signal.SIGKILL)
 
     def log_file(self, name: str) -> Path:
-        return self.root / f"{name}.out"
+        return self.root / f"{self._name}{name}.out"
 
     def log(self, name: str) -> str:
         return self.log_file(name).read_text()
@@ -139,13 +158,24 @@ class Pod:
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         return asked["path"], int(ports.get(asked["port"], asked["port"]))
 
+    def user(self, name: str) -> list[str]:
+        """In front of a command: who it is."""
+        if not self._as_users:
+            return []
+        who, group = self.container(name)["securityContext"], self.spec.get("securityContext", {}).get("fsGroup")
+        user = who["runAsUser"]
+        groups = [f"--groups={group}"] if group else ["--clear-groups"]
+        kept = "".join(f",+{capability.lower()}" for capability in who["capabilities"].get("add", ()))
+        rights = ["--no-new-privs", f"--bounding-set=-all{kept}", "--inh-caps=-all"]
+        return ["setpriv", f"--reuid={user}", f"--regid={who.get('runAsGroup', user)}", *groups, *rights]
+
     # Inside ------------------------------------------------------------------------------------------------------------
 
     def _whole_environment(self, name: str) -> dict[str, str]:
-        return {"PATH": os.environ["PATH"], **self.environment(name)}
+        return {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", **self.environment(name)}
 
     def _home(self, name: str) -> Path:
-        return self.root / f"of-{name}"
+        return self.root / f"{self._name}of-{name}"
 
     def _mapped(self, name: str, text: str) -> str:
         """A text in which each path of a mount is one on this machine."""

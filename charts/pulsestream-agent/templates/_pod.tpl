@@ -8,7 +8,10 @@
 image: {{ ternary (printf "%s/%s" $v.image.registry $image) $image (ne $v.image.registry "") | quote }}
 imagePullPolicy: {{ $v.image.pullPolicy }}
 # A ConfigMap that changes is taken by the agent itself, checked whole first: no pod is restarted for it.
-args: [run, --config, {{ $at.config }}/agent.yaml, --watch-config]
+{{- if not .own }}
+# The kubelet starts the app when it has seen its sidecar run: one that ended at once, for want of a key, would hold up the app.
+{{- end }}
+args: [run, --config, {{ $at.config }}/agent.yaml, --watch-config{{ if not .own }}, --wait-to-start{{ end }}]
 env:
   {{- include "pulsestream-agent.env" . | nindent 2 }}
 {{- if $v.metrics.enabled }}
