@@ -85,7 +85,7 @@ def plan_of(source: Source) -> Plan | None:
 
 def _redactions(wanted: Redact) -> Iterator[redact.Redaction]:
     for name in (*wanted.presets, *wanted.patterns):
-        replace = redact.keyed_hash(name, wanted.key.encode()) if wanted.action == "hash" else redact.mask(name)
+        replace = redact.KeyedHash(name, wanted.key.encode()) if wanted.action == "hash" else redact.mask(name)
         yield redact.pattern(wanted.patterns[name], replace) if name in wanted.patterns else redact.preset(name, replace)
 
 

@@ -49,6 +49,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "redact_email_in_every_line": {"redact": Redact(("email",))},
     "redact_card": {"redact": Redact(("card",))},
     "redact_ip_in_every_line": {"redact": Redact(("ip",))},
+    "redact_ip_hashed_in_every_line": {"redact": Redact(("ip",), {}, "hash", "a key of this benchmark")},
     "redact_all_presets": {"redact": Redact(("email", "card", "bearer", "ip"))},
     "multiline_java_redact_ip": {"multiline": Multiline("java"), "redact": Redact(("ip",))},
     "container_cri": {"container": "cri"},
@@ -58,6 +59,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "max_line_bytes": {"max_line_bytes": 4096},
     "sample_debug": {"sample": {"debug": 10}},
     "sample_info": {"sample": {"info": 10}},
+    "sample_info_named_in_every_line": {"sample": {"info": 10}},
     "multiline_redact_all_filters": {
         "multiline": Multiline("java"),
         "redact": Redact(("email", "card", "bearer", "ip")),
@@ -153,6 +155,8 @@ def _wrapped(name: str, log: bytes) -> bytes:
     elif name == "multiline_python_traces":
         trace = 'Traceback (most recent call last):\n  File "/app/shop.py", line 17, in pay\n    pay(order)\nshop.Failed: {}'
         lines = [line if n % 20 else f"{line}\n{trace.format(n)}" for n, line in enumerate(lines)]
+    elif name == "sample_info_named_in_every_line":
+        lines = [line.replace("] ", "] INFO " if n % 20 else "] ERROR ", 1) for n, line in enumerate(lines)]
     elif name == "redact_email_in_every_line":
         lines = [line.replace(" - ", f" user{n % 9999}@shop.example ", 1) for n, line in enumerate(lines)]
     else:

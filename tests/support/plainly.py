@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from agent.config import Source
@@ -26,6 +27,9 @@ IP = re.compile(rb"(?<![0-9.])" + rb"\.".join([OCTET] * 4) + rb"(?!\.?[0-9])")
 BEARER = re.compile(rb"(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{8,}")
 LABEL = rb"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 DOMAIN = re.compile(rb"@" + LABEL + rb"(?:\.[A-Za-z0-9-]*[A-Za-z0-9])+")
+
+
+Replace = Callable[[bytes], bytes]
 
 
 class Event(NamedTuple):
@@ -147,42 +151,48 @@ def joined(source: Source, lines: list[Line]) -> list[Event]:
 
 
 def redacted(source: Source, text: bytes) -> bytes:
-    assert source.redact.action == "mask"
     for name in source.redact.presets:
-        text = {"email": emails, "card": cards, "bearer": bearers, "ip": ips}[name](text)
+        text = {"email": emails, "card": cards, "bearer": bearers, "ip": ips}[name](text, replacing(source, name))
     for name, pattern in source.redact.patterns.items():
         found = re.compile(pattern.encode(), re.M)
         parts, at = [], 0
         for match in found.finditer(text):
             start, end = match.span(1 if found.groups else 0)
             if end > start >= at:
-                parts.append(text[at:start] + b"[" + name.encode() + b"]")
+                parts.append(text[at:start] + replacing(source, name)(text[start:end]))
                 at = end
         text = b"".join([*parts, text[at:]])
     return text
 
 
-def ips(text: bytes) -> bytes:
-    return IP.sub(b"[ip]", text)
+def replacing(source: Source, name: str) -> Replace:
+    if source.redact.action == "mask":
+        return lambda _: b"[%s]" % name.encode()
+    key = blake2b(source.redact.key.encode()).digest()
+    return lambda value: f"[{name}:{blake2b(value, key=key, digest_size=8, person=b'redact').hexdigest()}]".encode()
 
 
-def bearers(text: bytes) -> bytes:
-    return BEARER.sub(b"[bearer]", text)
+def ips(text: bytes, replace: Replace) -> bytes:
+    return IP.sub(lambda match: replace(match[0]), text)
 
 
-def emails(text: bytes) -> bytes:
+def bearers(text: bytes, replace: Replace) -> bytes:
+    return BEARER.sub(lambda match: replace(match[0]), text)
+
+
+def emails(text: bytes, replace: Replace) -> bytes:
     made, done = b"", 0
     for match in DOMAIN.finditer(text):
         start = match.start()
         while start and match.start() - start < 64 and re.match(rb"[A-Za-z0-9._%+-]", text[start - 1 : start]):
             start -= 1
         if match.start() > start >= done:
-            made += text[done:start] + b"[email]"
+            made += text[done:start] + replace(text[start : match.end()])
             done = match.end()
     return made + text[done:]
 
 
-def cards(text: bytes) -> bytes:
+def cards(text: bytes, replace: Replace) -> bytes:
     made, done, at = b"", 0, 0
     while at < len(text):
         end = card_end(text, at) if not text[max(0, at - 1) : at].isdigit() else None
@@ -190,7 +200,7 @@ def cards(text: bytes) -> bytes:
             at += 1
             continue
         if luhn([int(chr(byte)) for byte in text[at:end] if chr(byte).isdigit()]):
-            made += text[done:at] + b"[card]"
+            made += text[done:at] + replace(text[at:end])
             done = end
         at = end
     return made + text[done:]

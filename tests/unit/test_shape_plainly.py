@@ -20,9 +20,11 @@ from tests.support.records import FILE_ID, NOW_NS, tenant
 
 CASES: dict[str, dict[str, Any]] = {
     "ip": {"redact": Redact(("ip",))},
+    "ip hashed": {"redact": Redact(("ip",), {}, "hash", "a key")},
     "card": {"redact": Redact(("card",))},
     "email": {"redact": Redact(("email",))},
     "all": {"redact": Redact(("email", "card", "bearer", "ip"), {"user": r"user=(\S+)", "cross": r"x=\s*(\w+)"})},
+    "all hashed": {"redact": Redact(("email", "card", "bearer", "ip"), {"user": r"user=(\S+)"}, "hash", "a key")},
     "looking around": {"redact": Redact(("ip",), {"b": r"(?<=a)b", "c": r"c++"})},
     "python": {"multiline": Multiline("python")},
     "go": {"multiline": Multiline("go", max_lines=3)},
@@ -32,6 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
     "filters": {"include_lines": ("a", r"\d$"), "exclude_lines": ("zz",), "redact": Redact(("ip",))},
     "filters of events": {"multiline": Multiline("java"), "exclude_lines": (r"^\dx", "c$", r"(?:x|y)@\w", r"z\s", " at a")},
     "sample": {"sample": {"info": 2, "error": 3}},
+    "sample of events": {"multiline": Multiline("java"), "sample": {"info": 2, "error": 3}},
     "sample some": {"sample": {"debug": 2, "critical": 3}},
     "cri": {"container": "cri", "redact": Redact(("ip",))},
     "cri java": {"container": "cri", "multiline": Multiline("java")},
@@ -129,15 +132,25 @@ def test_a_collector_takes_the_event_of_a_line_longer_than_a_block(name: str) ->
     (event,) = taken(shaped, 5000)
     assert event.offset == 5000
     assert 0 < len(event.text) <= plan.max_bytes
-    assert 0 < (5 << 30) - shaped.cut_bytes <= MAX_LINE_BYTES + shape.MARGIN_BYTES
+    assert (5 << 30) - shaped.cut_bytes <= MAX_LINE_BYTES + shape.MARGIN_BYTES
+    assert shaped.cut_bytes < 5 << 30 or SOURCES[name].redact.action == "hash", "which is longer than what it stands for"
 
 
-@pytest.mark.parametrize("name", ["card", "filters", "filters of events", "sample", "sample some"])
+@pytest.mark.parametrize("name", ["card", "filters", "filters of events", "sample", "sample of events", "sample some"])
 @pytest.mark.parametrize("some", ["4111 1111 1111 1111", "zz", "1.2.3.4", "x@y", "ERROR", "errors", "debug", " at a.B", "ab"])
 def test_what_is_rare_in_a_block_is_found(name: str, some: str) -> None:
     lines = [f"{' ' * 13}{n % 7}a{n}" for n in range(600)]
     for place in (0, 300, 599):
         content = "\n".join([*lines[:place], some, *lines[place:]]).encode()
+        assert events_of(SOURCES[name], content) == plainly.events(SOURCES[name], content)
+
+
+@pytest.mark.parametrize("name", ["ip", "ip hashed"])
+@pytest.mark.parametrize("some", ["", "1.2.3.4", "1.2.3.4 256.1.1.1", "1.1.1.256", "a.1.2.3.4", "a" * 100])
+def test_addresses_are_found_wherever_a_piece_of_a_block_ends(name: str, some: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redact, "PIECE_BYTES", 64)
+    for before in range(0, 70, 3):
+        content = (f"{'x' * before}\n" + f"7.8.9.y 10.20.30.40 {some}\n" * 5).encode()[:-1]
         assert events_of(SOURCES[name], content) == plainly.events(SOURCES[name], content)
 
 
