@@ -342,7 +342,20 @@ def test_every_value_is_described_and_in_the_readme() -> None:
     """``python -m tests.support.values_table pulsestream-agent`` writes the table, ``… agent_schema`` the schema."""
     assert (helm.CHARTS / CHART / "README.md").read_text() == values_table.readme(CHART)
     values_table.rows((helm.CHARTS / "examples" / "shop" / "values.yaml").read_text())
-    assert agent_schema.PATH.read_text() == agent_schema.text()
+    written = agent_schema.PATH.read_text() == agent_schema.text()
+    assert written, "the agent's settings are others now: python -m tests.support.agent_schema writes the schema"
+
+
+def test_names_fit_however_long_the_releases_is(shop: Path) -> None:
+    """The pods' own logs are known by the DaemonSet's name: Kubernetes must not cut it."""
+    release = "a" * 53
+    objects = node({}, release=release)
+    helm.check(objects)
+    name = helm.one(objects, "DaemonSet")["metadata"]["name"]
+    assert len(f"{name}-x7k2p") <= 63
+    assert f"/var/log/pods/logs_{name}-*/pulsestream-agent/*" in settings(objects).sources[0].exclude
+    helm.check(beside(shop, {}, release=release))
+    assert helm.one(beside(shop, {}, release=release), "ConfigMap")["metadata"]["name"] == f"{release}-pulsestream-agent"
 
 
 def test_the_version_of_the_application_is_the_projects() -> None:

@@ -71,7 +71,7 @@ def _values(config: Schema) -> Schema:
             pullPolicy={"enum": ["Always", "IfNotPresent", "Never"]},
         ),
         imagePullSecrets=LIST,
-        fullnameOverride={"type": "string", "pattern": "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", "maxLength": 63},
+        fullnameOverride={"type": "string", "pattern": "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", "maxLength": 57},
         collector=names(url=URL, urls={"type": "array", "items": URL}, tls=names(secretName=TEXT, ca=FLAG, client=FLAG)),
         apiKey=names(secretName=TEXT, key={"type": "string", "minLength": 1}, optional=FLAG),
         cluster=TEXT,

@@ -30,7 +30,8 @@ this chart itself, as a DaemonSet.
 {{- end -}}
 own: {{ $own }}
 alias: {{ $alias | quote }}
-fullname: {{ $values.fullnameOverride | default $made | trunc 63 | trimSuffix "-" | quote }}
+{{- /* A DaemonSet's pods have its name whole, and five letters more, up to 57. A ConfigMap's name may be long: two aliases differ. */}}
+fullname: {{ $values.fullnameOverride | default $made | trunc (ternary 57 253 $own) | trimSuffix "-" | quote }}
 release: {{ $root.Release.Name | quote }}
 namespace: {{ $root.Release.Namespace | quote }}
 service: {{ $values.service | default $root.Chart.Name | quote }}
