@@ -62,6 +62,8 @@ class Collector:
         self.ready_line = ""
         self.tls: ssl.SSLContext | None = None
         """With what it is asked where it speaks TLS."""
+        self.program = ["-m", "collector"]
+        """What Python runs: another version of it, for instance."""
         self._log_level = log_level
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +74,7 @@ class Collector:
         with self.stderr.open("ab") as stderr:
             arguments = ["serve", "--config", str(self.config), "--port", str(self.port), "--log-level", self._log_level]
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "collector", *arguments], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=stderr
+                [sys.executable, *self.program, *arguments], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=stderr
             )
         self.ready_line = self._line()
         found = re.search(r"https?://127\.0\.0\.1:(\d+)", self.ready_line)
