@@ -10,6 +10,7 @@ import pytest
 from agent import wire
 from agent.codec import decompress
 from agent.reading import walk
+from agent.spool import reserve
 from tests.support.agent import App
 from tests.support.disk import FakeDisk
 from tests.support.reading import Reading, shipped, spooled
@@ -70,10 +71,11 @@ def test_a_file_that_goes_while_the_disk_is_full_is_not_let_go_before_it_is_read
 @pytest.mark.usefixtures("_impatient")
 @pytest.mark.parametrize(("include", "killed"), [("app.log", False), ("app.log*", True)], ids=["alive", "killed"])
 def test_a_rotated_file_with_unread_bytes_is_finished_however_long_that_takes(
-    tmp_path: Path, logs: Path, include: str, killed: bool
+    tmp_path: Path, logs: Path, include: str, killed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rotated three times while nothing can be read, looked at again and again beyond every time for which a rotated file is
     watched; also by an agent that was started meanwhile, where the patterns match what that has never seen."""
+    monkeypatch.setattr(reserve, "RESERVE_BYTES", 0)  # what a note does not need of it is room for a few lines
     app, disk = App(logs / "app.log"), FakeDisk()
 
     def goes_on(reading: Reading) -> None:

@@ -56,7 +56,7 @@ def test_segments_roll_by_what_lies_behind_their_heads(folder: Path, states: lis
     for _ in range(100):
         assert written.spool.room(2000)
         written.append("new", payload=b"x" * 1000)
-    assert disk.done == ["create 00000001.seg", "sync", "sync_folder"]
+    assert disk.done == ["create 00000001.seg", "sync", "sync_folder", "create reserve"]
     abandon(written.spool)
     disk.done.clear()
     again = known(folder, [], disk, segment_bytes=MIB, max_bytes=4 * MIB)
