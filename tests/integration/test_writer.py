@@ -215,6 +215,21 @@ def test_what_arrives_during_a_commit_goes_together_into_the_next(embedded: Home
     running(embedded, body)
 
 
+def test_what_comes_when_nothing_goes_on_is_committed_at_once_and_what_follows_waits_to_go_together(
+    embedded: Home, owner: Tenant
+) -> None:
+    async def body(writer: Writer, store: Between) -> None:
+        (first,) = await submit(writer, owner, record(RAW, base_offset=4096))
+        rest = [asyncio.create_task(submit(writer, owner, record(RAW, base_offset=4096 + n * 100))) for n in range(1, 4)]
+        await _settled()
+        assert [len(rows) for rows in store.inserts] == [1]
+        await writer.stop()  # a minute would be long
+        assert [counts(o) for (o,) in ((first,), *await asyncio.gather(*rest))] == [{"accepted": 4}] * 4
+        assert [len(rows) for rows in store.inserts] == [1, 3]
+
+    running(embedded, body, commit_interval_s=60.0)
+
+
 def test_tenants_take_turns_so_a_backlog_is_in_nobodys_way(embedded: Home, owner: Tenant) -> None:
     async def body(writer: Writer, store: Between) -> None:
         small = tenant(f"{owner.tenant_id}-small")
