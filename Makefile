@@ -17,13 +17,23 @@ PY = $(VENV)/bin/python
 FIND_PYTHON = for p in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
 	  $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done
 
-.PHONY: demo test fuzz model torture crash check bench clean
+# Programs of Debian's that tests drive. Where they cannot be installed, those tests are skipped and say why.
+PROGRAMS = chromium logrotate redis-server
+MISSING = $(shell for p in $(PROGRAMS); do PATH="$$PATH:/usr/sbin" command -v $$p >/dev/null 2>&1 || echo $$p; done)
+
+.PHONY: demo test fuzz model torture crash check bench clean programs
 
 demo: $(VENV)/.demo
 	@$(PY) -m collector demo --var '$(VAR)' --port $(PORT) $(if $(DURATION),--duration $(DURATION)) --logs "$$LOGS"
 export LOGS
 
-test: $(VENV)/.dev
+programs:
+	@if [ -n "$(MISSING)" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing $(MISSING) …"; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $(MISSING); } \
+	    >/dev/null 2>&1 || echo "not installed: $(MISSING)" >&2; fi
+
+test: programs $(VENV)/.dev
 	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev

@@ -31,7 +31,7 @@ settings.register_profile(
 settings.load_profile("suite")
 
 
-_LONG_FIRST = ("torture", "test_end_to_end.py", "bench", "integration", "fault", "fuzz", "model", "unit")
+_LONG_FIRST = ("torture", "test_end_to_end.py", "bench", "browser", "deploy", "integration", "fault", "fuzz", "model", "unit")
 """Files that take minutes come first: one that came last would be waited for alone."""
 
 

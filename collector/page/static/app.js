@@ -153,11 +153,13 @@ function Events({ whose, place, change, help, setHelp }) {
     call(`/events/${encodeURIComponent(place.event)}`).then((event) => setSingle(event.event || event)).catch(() => setSingle(null));
   }, [place.event]);
 
-  const choose = useCallback((event) => change({ event: event.id }, { replace: true }), []);
+  const here = useRef(""); // at once, also while what is shown lags behind fast fingers
+  here.current = place.event;
+  const choose = useCallback((event) => { here.current = event.id; change({ event: event.id }, { replace: true }); }, []);
   const toggle = (field, value, exclude) => change({ q: toggled(place.q, field.replace(/^attr\./, "attr."), value, exclude) });
   const move = (by) => {
     if (!found.rows.length) return;
-    const at = found.rows.findIndex((row) => row.id === place.event);
+    const at = found.rows.findIndex((row) => row.id === here.current);
     choose(found.rows[Math.min(Math.max(at + by, 0), found.rows.length - 1)]);
   };
   useEffect(() => {

@@ -53,20 +53,27 @@ export function SearchBar({ place, fields, error, busy, onChange, inputRef }) {
   };
   const submit = (event) => {
     event?.preventDefault();
+    asking.current?.abort();
     setOffers([]);
+    setShows(false);
     remember(text);
     onChange({ q: text });
   };
+  const open = shows && offers.length > 0;
   const keys = (event) => {
-    if (event.key === "Escape") { setOffers([]); if (!offers.length) event.target.blur(); event.stopPropagation(); return; }
-    if (!offers.length) return;
+    if (event.key === "Escape") { // the offers first, then the bar itself
+      if (open) setShows(false);
+      else event.target.blur();
+      event.stopPropagation();
+      return;
+    }
+    if (!open) return;
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
       setAt((at + (event.key === "ArrowDown" ? 1 : -1) + offers.length) % offers.length);
     } else if ((event.key === "Enter" || event.key === "Tab") && at >= 0) { event.preventDefault(); take(offers[at]); }
   };
   const column = error ? faultColumn(error) : 0;
-  const open = shows && offers.length > 0;
   return html`<form class="search" role="search" onSubmit=${submit}>
     <div class="query">
       <input ref=${inputRef} type="search" value=${text} placeholder=${HINT} aria-label="Query" spellcheck="false" autocomplete="off"
