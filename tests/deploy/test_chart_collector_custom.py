@@ -161,6 +161,15 @@ def test_a_gateway_sends_everything_to_the_service_and_cuts_no_answer_off() -> N
     }
 
 
+def test_an_ingress_sends_everything_of_its_host_to_the_service() -> None:
+    ingress, service = helm.one(rendered(ALL), "Ingress"), helm.one(rendered(ALL), "Service")
+    backend = {"service": {"name": service["metadata"]["name"], "port": {"name": service["spec"]["ports"][0]["name"]}}}
+    assert ingress["spec"] == {
+        "tls": [{"secretName": "t", "hosts": ["logs.example.com"]}],
+        "rules": [{"host": "logs.example.com", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}],
+    }
+
+
 def test_an_autoscaler_goes_by_metrics_that_exist() -> None:
     spec = helm.one(rendered(ALL), "HorizontalPodAutoscaler")["spec"]
     assert spec["scaleTargetRef"]["name"] == helm.one(rendered(ALL), "Deployment")["metadata"]["name"]
