@@ -127,10 +127,10 @@ def test_a_fault_of_the_agent_itself_on_one_run_costs_that_run_its_turn(
     quick(monkeypatch)
     settle = ship.Shipper._settle
 
-    def stumbles(self: ship.Shipper, entries: tuple[Entry, ...], answer: wire.Answer) -> str:
+    def stumbles(self: ship.Shipper, entries: tuple[Entry, ...], answer: wire.Answer, *, again: bool) -> str:
         if any(entry.header.source_from == 0 for entry in entries):
             raise ZeroDivisionError("a fault of the program")
-        return settle(self, entries, answer)
+        return settle(self, entries, answer, again=again)
 
     monkeypatch.setattr(ship.Shipper, "_settle", stumbles)
     ledger = ship_until(
