@@ -49,10 +49,11 @@ class Told(NamedTuple):
 class Client:
     """Raises Refused, Away and BrokenOff, in all it does."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, tls: ssl.SSLContext | None = None) -> None:
         self._url = url.rstrip("/")
         self._parts = urlsplit(self._url)
         self._key = key
+        self._tls = tls or (ssl.create_default_context() if self._parts.scheme == "https" else None)
 
     def json(self, path: str, pairs: Pairs) -> Any:
         answer = self._asked(path, pairs)
@@ -112,8 +113,10 @@ class Client:
         raise Refused(message)
 
     def _connection(self) -> http.client.HTTPConnection:
-        kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-        return kind(self._parts.hostname or "", self._parts.port, timeout=TIMEOUT_S)
+        host, port = self._parts.hostname or "", self._parts.port
+        if self._tls is None:
+            return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+        return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=self._tls)
 
     def _headers(self) -> Mapping[str, str]:
         return {"X-API-Key": self._key, "User-Agent": f"pulsestream-search/{version()}"}

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -51,6 +52,13 @@ class Usage(Exception):
     pass
 
 
+_TLS_FILES = {
+    "ca-file": "authorities of the collector's certificate, instead of the machine's",
+    "tls-cert-file": "a certificate to show, where the collector asks for one",
+    "tls-key-file": "its key, if that is in another file",
+}
+
+
 def add_to(commands: Any) -> None:
     search = commands.add_parser(
         "search", help="look for events, over HTTP", description="Look for events, over HTTP at any collector.",
@@ -60,6 +68,8 @@ def add_to(commands: Any) -> None:
     search.add_argument("--url", help=f"the collector; default: PULSESTREAM_URL, or {DEFAULT_URL}")
     search.add_argument("--key", help="the API key")
     search.add_argument("--key-file", metavar="FILE", help="a file with the API key")
+    for name, text in _TLS_FILES.items():
+        search.add_argument(f"--{name}", metavar="FILE", help=f"PEM: {text}; default: {_variable(name)}")
     search.add_argument("--since", metavar="TIME", help="events from then on")
     search.add_argument("--until", metavar="TIME", help="events up to then")
     search.add_argument("--service", metavar="NAME[,…]", help="of these services")
@@ -112,7 +122,26 @@ def _made(arguments: argparse.Namespace) -> tuple[Client, Pairs, shown.Show]:
         arguments.no_color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     )
     show = shown.show_of(arguments.output, _columns(arguments), coloured=coloured)
-    return Client(url, _key(arguments)), _filters(arguments), show
+    return Client(url, _key(arguments), _tls(arguments, url)), _filters(arguments), show
+
+
+def _variable(name: str) -> str:
+    return f"PULSESTREAM_{name.replace('-', '_').upper()}"
+
+
+def _tls(arguments: argparse.Namespace, url: str) -> ssl.SSLContext | None:
+    """None: as the machine has it. Raises Usage."""
+    ca, cert, key = (getattr(arguments, name.replace("-", "_")) or os.environ.get(_variable(name), "") for name in _TLS_FILES)
+    if not url.startswith("https:") or not (ca or cert):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=ca or None)
+        if cert:
+            context.load_cert_chain(cert, key or None, password="")
+    except (OSError, ValueError) as error:
+        files = ", ".join(filter(None, (ca, cert, key)))
+        raise Usage(f"--ca-file, --tls-cert-file, --tls-key-file: {files} cannot be used ({error})") from None
+    return context
 
 
 def _key(arguments: argparse.Namespace) -> str:
