@@ -107,6 +107,7 @@ ACCESS: list[Case] = [
     (NGINX.replace("GET /", "GET /a b"), {**CURL, "endpoint": "/a b"}),
     (NGINX.replace(" 200 612", " 502 0"), {**CURL, "severity": "error", "status_code": 502, "response_size_bytes": 0,
      "zero_metrics": ["response_size_bytes"]}),
+    (NGINX.replace(" 200 612", " 500 1"), {**CURL, "severity": "error", "status_code": 500, "response_size_bytes": 1}),
     (NGINX.replace(" 200 612", " 404 -"), {**CURL, "severity": "warning", "status_code": 404, "response_size_bytes": 0}),
     (NGINX.replace("curl/8.8.0", r"a \"b\" \x22c\x22 \\d"), {**CURL, "user_agent": r'a "b" "c" \d'}),
     (NGINX.replace("curl/8.8.0", 'a "b" c'), {**CURL, "user_agent": 'a "b" c'}),
@@ -153,6 +154,7 @@ LOGFMT: list[Case] = [
     (f"msg={LONG} a=b", {"message": LONG, "attributes": {"a": "b"}}),
     ("msg=bro\udcffken a=\udcfe", {"message": "msg=bro\ufffdken a=\ufffd", "attributes": {"a": "\ufffd"}}),
     (" ".join(f"k{n}={n}" for n in range(1001)), {"parse_error": "fields"}),
+    (" ".join(f"k{n}={n}" for n in range(1000)), {"attributes": {f"k{n}": str(n) for n in range(1000)}}),
     ("", {"parse_error": "logfmt"}),
     ("plain words with a=b", {"parse_error": "logfmt"}),
     ("=x", {"parse_error": "logfmt"}),
@@ -205,6 +207,11 @@ SYSLOG: list[Case] = [
     (f"<165>1 {DAY}T12:00:00.003+02:00 h evntslog - ID47 [only@1]", NEW),
     ("<0>1 - - - - - - nil", {"message": "nil", "severity": "critical", "attributes": {"facility": "kern"}}),
     ("<999>1 - - a - - - no such priority", {"message": "no such priority", "attributes": {"app": "a"}}),
+    (f"<192>{MONTH_DAY} 10:00:00 h a: no such priority", {"message": "no such priority", "timestamp": TEN,
+     "attributes": {"host": "h", "app": "a"}}),
+    (f"<14>10 {DAY}T10:00:00Z h a - - - of version 10", {"message": "of version 10", "timestamp": TEN,
+     "attributes": {"host": "h", "app": "a", "facility": "user"}}),
+    (f"{DAY}T07:00:00-03:00 h a: west", {"message": "west", "timestamp": TEN, "attributes": {"host": "h", "app": "a"}}),
     ("<14>1 soon h a - - - x", {"message": "x", "parse_error": "time", "attributes": {"host": "h", "app": "a",
      "facility": "user"}}),
     ("", {"parse_error": "syslog"}),
@@ -217,6 +224,30 @@ SYSLOG: list[Case] = [
 
 def test_both_kinds_of_syslog_become_columns(embedded: Home, owner: Tenant) -> None:
     check(embedded, owner, SYSLOG, "syslog")
+
+
+WEST = TEN + timedelta(hours=3)
+ZONED: dict[str, list[Case]] = {
+    "syslog": [
+        (f"{MONTH_DAY} 10:00:00 h a: x", {"timestamp": WEST}),
+        (f"<14>1 {DAY}T10:00:00Z h a - - - x", {"timestamp": TEN}),
+        (f"<14>1 {DAY}T10:00:00 h a - - - x", {"timestamp": WEST}),
+    ],
+    "combined": [
+        (NGINX, {"timestamp": TEN}),
+        (NGINX.replace(" +0000", ""), {"timestamp": WEST}),
+        (NGINX.replace(f"{CLF}:10:00:00 +0000", f"{DAY}T10:00:00+00:00"), {"timestamp": TEN}),
+        (NGINX.replace(f"{CLF}:10:00:00 +0000", f"{DAY}T10:00:00"), {"timestamp": WEST}),
+    ],
+    "klog": [(f"I{KLOG} 10:00:00.5 1 x.go:1] a", {"timestamp": WEST.replace(microsecond=500_000)})],
+}
+
+
+@pytest.mark.parametrize("format", list(ZONED))
+def test_the_zone_of_a_source_is_that_of_the_times_that_tell_none(embedded: Home, owner: Tenant, format: str) -> None:
+    raw = "".join(f"{line}\n" for line, _ in ZONED[format]).encode()
+    events = stored(embedded, owner, record(raw, format=format, fields=wire.Fields(time_zone="-03:00")))
+    assert [event["timestamp"] for event in events] == [expected["timestamp"] for _, expected in ZONED[format]]
 
 
 KLOG_TEN = {"timestamp": TEN.replace(microsecond=525_108), "attributes": {"thread": "1", "caller": "controller_utils.go:116"}}
@@ -233,6 +264,10 @@ KLOGS: list[Case] = [
     (f"I{HEAD} ", {**KLOG_TEN, "message": ""}),
     (f"I{HEAD} bro\udcffken", {**KLOG_TEN, "message": "bro\ufffdken"}),
     (f"I{HEAD} {LONG}", {**KLOG_TEN, "message": LONG}),
+    (f"I{KLOG} 10:00:00.5 4213 x.go:1] a", {"message": "a", "timestamp": TEN.replace(microsecond=500_000),
+     "attributes": {"thread": "4213", "caller": "x.go:1"}}),
+    ("I0230 10:00:00.5 1 x.go:1] a", {"message": "a", "parse_error": "time",
+     "attributes": {"thread": "1", "caller": "x.go:1"}}),
     ("goroutine 1 [running]:", {"parse_error": "klog"}),
     ("", {"parse_error": "klog"}),
     (f"I{KLOG} 10:00:00 1 x.go:1] no fraction", {"parse_error": "klog"}),
