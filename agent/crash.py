@@ -29,7 +29,7 @@ POINTS = (
     "quarantine.created", "quarantine.synced", "quarantine.renamed", "quarantine.acked", "quarantine.removed",
     # what becomes of files
     "start.recorded", "start.synced",
-    "loss.before", "loss.appended", "loss.synced", "rewind.replaced", "finish.synced",
+    "loss.before", "loss.appended", "loss.synced", "loss.back", "rewind.replaced", "finish.synced",
     # a stop
     "full.noted", "note_files.half", "stop.read", "stop.drained",
 )  # fmt: skip

@@ -29,6 +29,7 @@ EVENTS = Metric("agent_events_total", "counter", "Events with a final outcome, b
 QUARANTINED = Metric("agent_quarantined_events_total", "counter", "Events of records that were set aside, to be tried again.")
 DROPPED_LETTERS = Metric("agent_dropped_dead_letters_total", "counter", "Dead letters that made room for later ones.")
 LOST_BYTES = Metric("agent_lost_bytes_total", "counter", "Bytes of source files that could not be shipped, by reason.")
+RECOVERED_BYTES = Metric("agent_recovered_bytes_total", "counter", "Of bytes that were told lost: those that came back.")
 INVALID_LINES = Metric("agent_invalid_utf8_lines_total", "counter", "Lines that are not UTF-8; they are kept as they are.")
 CUT_EVENTS = Metric("agent_truncated_events_total", "counter", "Events that were longer than max_line_bytes, and were cut.")
 CUT_BYTES = Metric("agent_truncated_bytes_total", "counter", "What was cut off them.")
@@ -54,6 +55,7 @@ _COUNTS = {
     ACKED_BYTES: "acked_bytes",
     QUARANTINED: "quarantined_events",
     DROPPED_LETTERS: "dropped_dead_letters",
+    RECOVERED_BYTES: "recovered_bytes",
     INVALID_LINES: "invalid_utf8",
     CUT_EVENTS: "truncated_events",
     CUT_BYTES: "truncated_bytes",

@@ -226,6 +226,9 @@ class Loss(msgspec.Struct, frozen=True, array_like=True):
     file_id: str
     time_ns: int
     events: int = 0
+    takes_back: bool = False
+    """It was told before, under the same ``loss_id``, and came back: the figures here, 0, count instead. (A collector that does
+    not know this field keeps either.)"""
 
 
 OVER_LONG = "over_long"
@@ -293,6 +296,8 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True):
     files_total: Amount = 0
     files: tuple[FileHealth, ...] = ()
     """Those furthest behind."""
+    recovered_bytes: Amount = 0
+    """Of those that were told lost, then or by an earlier start: what came back, and was read."""
 
 
 class EventOutcome(msgspec.Struct, frozen=True):

@@ -269,7 +269,7 @@ class Catalog:
         again = msgspec.structs.replace(
             state, origin=self._make_origin(), offset=offset, replay_until=max(state.replay_until, state.offset), size=tail.size
         )
-        again.skipped = min(again.skipped, offset)
+        again.skipped, again.elsewhere = min(again.skipped, offset), 0
         identity.drop_marks_beyond(again, offset)
         if offset and (not again.recent or again.recent[-1][0] != offset):
             again.recent.append(tail.mark(offset))

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from agent import wire
 from agent.files import identity
 from agent.files.discover import siblings
 from agent.files.expand import Unfinished
@@ -39,10 +40,17 @@ class Lost(NamedTuple):
     last: bool = False
     """Nothing is left of the file: should that be found again after a crash, it is this loss and no other."""
 
+    @property
+    def loss_id(self) -> str:
+        """Equal for what is found lost again after a crash."""
+        owner = self.state.head_id if self.reason == wire.OVER_LONG else self.state.origin
+        return f"{owner}-{self.at:x}" + f"-{self.lost_bytes:x}" * (self.exact and not self.last)
+
 
 def taken_to(state: FileState) -> int:
-    """Up to where a file's bytes are in the spool, but for its gaps; also those that may go on and were sent all the same."""
-    return max(state.offset, state.read_to, state.half_to if state.halves else 0)
+    """Up to where a file's bytes are in the spool, but for its gaps; also those that may go on and were sent all the same, and
+    those that a copy holds."""
+    return max(state.offset, state.read_to, state.half_to if state.halves else 0, state.elsewhere)
 
 
 class Origins:

@@ -65,6 +65,16 @@ Holds = Callable[[int, int], bool]
 """Whether the mark ``(position, crc)`` holds in the file under question."""
 
 
+class ToldLost(msgspec.Struct, array_like=True, frozen=True):
+    """A loss of a file, by its ID."""
+
+    loss_id: str
+    reason: str
+    at: int
+    lost_bytes: int
+    time_ns: int
+
+
 class FileState(msgspec.Struct, array_like=True):
     """What the agent knows of one file's content. New fields go at the end, with defaults: it is kept on disk."""
 
@@ -120,6 +130,10 @@ class FileState(msgspec.Struct, array_like=True):
     """How far they reach in the file."""
     packed: tuple[int, int] = (0, 0)
     """Of the compressed file that holds this content: its size on disk and time of change when all of it had been read."""
+    lost: list[ToldLost] = []
+    """What was told of it, while it was nowhere to be found."""
+    elsewhere: int = 0
+    """Up to here its bytes lie in a copy, too, that counts as a file of its own and is read as one."""
 
 
 def file_id(scope: str, source: str, anchor: bytes, tag: int) -> str:
@@ -309,7 +323,7 @@ def branch(known: FileState, *, origin: str, path: str, inode: tuple[int, int, i
     state = msgspec.structs.replace(
         known, origin=origin, path=path, born_path=path, device=inode[0], inode=inode[1], generation=inode[2], size=size,
         offset=offset, base=offset, replay_until=size, gone_ns=0, finished=False, gaps=[], read_to=0, replaces="", halves=[],
-        half_to=0,
+        half_to=0, lost=[], elsewhere=0,
     )  # fmt: skip
     drop_marks_beyond(state, offset)
     return state

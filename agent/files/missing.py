@@ -5,9 +5,12 @@ source matches them. Where there is none, what was seen and not read is a loss; 
 file cannot be read or a rotation is moving files on, it is looked for again. Where several that are missing begin alike, a file
 is of the one whose inode it is, else of the one that was read furthest.
 
-Known limits: a copy below `BODY_AT` bytes that stood beside its original for `SETTLE_S` counts as a file of its own; what was
-unread of the original when that is cut away is told as lost, although the copy is shipped. So is what was unread of a file
-whose folder is gone when the agent starts, and comes back later.
+What is told as lost and comes back, with a volume that was not mounted when the agent started for instance, is taken back as
+soon as it is read (`agent.reading.recorder`). A copy below `BODY_AT` bytes that stood beside its original for `SETTLE_S` counts
+as a file of its own; what it holds of the original is not lost with that (`FileState.elsewhere`).
+
+Known limits: a file below `BODY_AT` bytes that comes back in another inode is a new one, and the loss stays told. So does that
+of an original whose copy was seen in the moment before the agent was killed.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from collections.abc import Iterator
 
 from agent.files.contents import Contents, Lost, taken_to
 from agent.files.expand import NotYet, Unfinished
-from agent.files.identity import FileState
+from agent.files.identity import FileState, ToldLost
 from agent.files.tail import Tail, inode_at
 from agent.files.wanted import Wanted
 
@@ -128,11 +131,16 @@ class Search:
         state.finished = not state.gaps and state.size <= unread_from
         if not state.finished:
             self._contents.untold.add(state.origin)
-        for start, end in state.gaps:
-            yield Lost(state, "spool_record_damaged", end - max(start, state.offset), max(start, state.offset), exact=True)
+        lost = [
+            Lost(state, "spool_record_damaged", end - max(start, state.offset), max(start, state.offset), exact=True)
+            for start, end in state.gaps
+        ]
         if state.size > unread_from:
             reason = "cut_before_read" if os.path.exists(state.path) else "deleted_before_read"
-            yield Lost(state, reason, state.size - unread_from, unread_from)
+            lost.append(Lost(state, reason, state.size - unread_from, unread_from))
+        state.lost = [told for told in state.lost if told.at < state.offset]  # these are to be taken back yet
+        state.lost += [ToldLost(one.loss_id, one.reason, one.at, one.lost_bytes, now_ns) for one in lost]
+        yield from lost
 
     def told(self) -> None:
         """The losses found so far are in the spool. Only now their files are done with: a head that says so before the losses

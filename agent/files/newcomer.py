@@ -82,10 +82,27 @@ class Newcomers:
         if isinstance(verdict, identity.Same):
             self._same(tail, verdict.known)
         elif isinstance(verdict, identity.New) or (isinstance(verdict, identity.Fork) and not self._forks(tail, verdict)):
+            self._is_elsewhere(known, tail)
             self._begin(tail, head, key, body_id, front)
         tail.is_copy = tail.state is None and isinstance(verdict, identity.Same)
         if tail.state is None and tail.ended:
             tail.rest()
+
+    def _is_elsewhere(self, known: list[FileState], tail: Tail) -> None:
+        """A short copy is going to be a file of its own: should its original be cut away, what it holds of that is not lost."""
+        size = tail.size
+        if tail.packed or size >= BODY_AT:
+            return
+        for state in known:
+            owner = self._contents.owners.get(state.origin)
+            if owner is None or owner.packed or owner is tail or state.offset >= size:
+                continue
+            try:
+                there = owner.look() >= size and owner.holds(*(state.recent[-1] if state.recent else state.front))
+                if there and owner.holds(*tail.mark(size)):
+                    state.elsewhere = max(state.elsewhere, size)
+            except OSError:
+                continue
 
     @staticmethod
     def _expanded(tail: Tail, known: list[FileState]) -> int:

@@ -162,6 +162,9 @@ class Reader:
 
     def _round(self) -> None:
         now_s = time.monotonic()
+        if not self.has_looked:
+            for state in [state for state in self.catalog.states.values() if state.lost]:
+                self.recorder.take_back(state)  # what a kill came before
         if self.walk.is_due(now_s):
             self.walk.go(now_s)
         if self.catalog.searching and not self.walk.wanted:

@@ -19,7 +19,7 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import msgspec
@@ -34,7 +34,7 @@ from agent.files.identity import BODY_AT, FileState
 from agent.files.tail import Tail
 from agent.ledger import Ledger
 from agent.logs import REPEAT_S, Fault
-from agent.spool.segment import Checkpoint, encode_checkpoint, merge
+from agent.spool.segment import Checkpoint, SpoolHead, encode_checkpoint, head_records, merge
 from agent.spool.spool import Spool, loss_record
 from agent.text import packing, pathlabels
 from agent.text.blocks import invalid_lines
@@ -184,6 +184,8 @@ class Recorder:
         tail.replaces = ""
         tail.state = self._states[state.origin] = merge(state, change)
         self.told_sizes[state.origin] = change.size
+        if tail.state.lost:
+            self.take_back(tail.state)
         crash.point("append.applied")
         if not reproducible:
             self._spool.sync()
@@ -290,24 +292,23 @@ class Recorder:
 
     # Losses ------------------------------------------------------------------------------------------------------------
 
-    def lose(self, lost: Iterable[Lost], told: Callable[[], None]) -> None:
+    def lose(self, lost: Collection[Lost], told: Callable[[], None]) -> None:
         """Tell of losses, with those that could not be told before. ``told`` is called once they are in the spool."""
         now_ns = time.time_ns()
         known = {loss.loss_id for loss in self.losses}
         found = (
             wire.Loss(
-                f"{state.head_id if reason == wire.OVER_LONG else state.origin}-{at:x}"
-                + f"-{lost_bytes:x}" * (exact and not last),
-                state.path,
-                state.source,
-                reason,
-                lost_bytes,
-                not exact,
-                at,
-                state.head_id,
+                one.loss_id,
+                one.state.path,
+                one.state.source,
+                one.reason,
+                one.lost_bytes,
+                not one.exact,
+                one.at,
+                one.state.head_id,
                 now_ns,
             )
-            for state, reason, lost_bytes, at, exact, last in lost
+            for one in lost
         )
         losses = [loss for loss in found if loss.loss_id not in known]
         for loss in losses:
@@ -318,8 +319,11 @@ class Recorder:
         if not self.losses:
             return
         crash.point("loss.before")
+        gone = {one.state.origin: one.state for one in lost if one.state.lost}
+        note = head_records(SpoolHead(self._scope, states=list(gone.values()))) if gone else ()
         try:
-            self._spool.append(self._loss_record(tuple(self.losses)), rolls=False, waits=True)
+            # In one append with what would be taken back, should it come back.
+            self._spool.append(b"".join((self._loss_record(tuple(self.losses)), *note)), rolls=False, waits=True)
         except StorageFull:
             return  # the next walk tells; should the agent end before, the next start finds the loss again
         crash.point("loss.appended")
@@ -327,6 +331,27 @@ class Recorder:
         self.losses.clear()
         told()
         crash.point("loss.synced")
+        self._on_append()
+
+    def take_back(self, state: FileState) -> None:
+        """What was told lost of a file that has come back is not lost any more, as soon as reading has come there: what is not
+        read of it yet would be told anew. Raises StorageFailed."""
+        back = [lost for lost in state.lost if lost.at < state.offset]
+        losses = tuple(
+            wire.Loss(one.loss_id, state.path, state.source, one.reason, 0, False, one.at, state.head_id, one.time_ns, 0, True)
+            for one in back
+        )
+        if not losses:
+            return
+        try:
+            self._spool.append(self._loss_record(losses), rolls=False, waits=True)
+        except StorageFull:
+            return  # the next record of the file says it, or the next start
+        crash.point("loss.back")
+        state.lost = [lost for lost in state.lost if lost not in back]
+        for lost in back:
+            log.info("%s: %d bytes from byte %d on that were told lost came back", state.path, lost.lost_bytes, lost.at)
+            self._ledger.add("recovered_bytes", lost.lost_bytes)
         self._on_append()
 
     def _loss_record(self, losses: tuple[wire.Loss, ...]) -> bytes:

@@ -162,6 +162,7 @@ class Heartbeats:
             lost_bytes=said["lost_bytes"],
             losses={name.removeprefix(prefix): count for name, count in counts.items() if name.startswith(prefix)},
             files_total=len(files),
+            recovered_bytes=counts.get("recovered_bytes", 0),
         )
         heartbeat = msgspec.structs.replace(heartbeat, **self._more())
         return _with_files(heartbeat, sorted(files, key=lambda file: (-file.lag_bytes, file.path))[:MAX_FILES])

@@ -217,6 +217,7 @@ def _shown(name: Name, heard: Heard, now_us: int) -> AgentShown:
         rejected_events=heartbeat.rejected_events,
         lost_bytes=heartbeat.lost_bytes,
         losses=heartbeat.losses,
+        recovered_bytes=heartbeat.recovered_bytes,
         files_total=heartbeat.files_total,
         files=[
             FileShown(

@@ -93,6 +93,8 @@ class LossSum(msgspec.Struct, frozen=True):
     events: int
     at_least: bool
     """A figure is a lower bound: not all that was lost could be counted."""
+    came_back: int = 0
+    """Losses that were taken back, since what was told lost came back: none of the figures counts them."""
 
 
 class Losses(msgspec.Struct, frozen=True):
@@ -214,6 +216,8 @@ class AgentShown(msgspec.Struct, frozen=True):
     lost_bytes: int
     losses: dict[str, int]
     """Lost bytes by reason, since the agent started."""
+    recovered_bytes: int
+    """Of bytes that were told lost: those that came back since the agent started."""
     files_total: int
     files: list[FileShown]
     """Those furthest behind."""

@@ -13,6 +13,7 @@ from collector.search.read_types import EventSums, HourOutcomes, Losses, LossSho
 MAX_SERVICES = 100
 MAX_LOSSES = 100
 
+_CAME_BACK = "lost_bytes = 0 AND events = 0"
 _LOSS_COLUMNS = "agent, scope, source, path, file_id"
 _IN_WINDOW = (
     "tenant_id = {tenant:String} AND time >= fromUnixTimestamp64Micro({start:Int64}, 'UTC') "
@@ -58,7 +59,8 @@ def event_sums(rows: Iterable[Sequence[Any]]) -> EventSums:
 def losses_of(tenant_id: str, start_us: int, end_us: int) -> Statement:
     """Per reason: records, bytes, events, and whether one of the figures is a lower bound."""
     return Statement(
-        "SELECT reason, count(), sum(lost_bytes), sum(events), max(at_least) FROM losses FINAL "
+        f"SELECT reason, countIf(NOT ({_CAME_BACK})), sum(lost_bytes), sum(events), max(at_least), countIf({_CAME_BACK}) "
+        "FROM losses FINAL "
         f"WHERE {_IN_WINDOW} GROUP BY reason ORDER BY reason",
         {"tenant": tenant_id, "start": start_us, "end": end_us},
     )
@@ -75,7 +77,9 @@ def newest_losses_of(tenant_id: str, start_us: int, end_us: int) -> Statement:
 
 def loss_sums(rows: Iterable[Sequence[Any]]) -> Losses:
     """The rows of `losses_of`."""
-    by_reason = {reason: LossSum(count, lost, events, bool(at_least)) for reason, count, lost, events, at_least in rows}
+    by_reason = {
+        reason: LossSum(count, lost, events, bool(at_least), back) for reason, count, lost, events, at_least, back in rows
+    }
     return Losses(
         count=sum(loss.count for loss in by_reason.values()),
         bytes=sum(loss.bytes for loss in by_reason.values()),

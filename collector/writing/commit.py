@@ -213,7 +213,15 @@ class Commit:
         return gone
 
     async def _insert_losses(self, pieces: list[Piece]) -> None:
-        table = [row for piece in pieces for row in rows.loss_rows(piece.parcel, list(piece.parcel.losses), self._now_ns)]
+        # Of rows under one ID the last one written counts: what takes a loss back goes behind it.
+        table = [
+            row
+            for back in (False, True)
+            for piece in pieces
+            for row in rows.loss_rows(
+                piece.parcel, [loss for loss in piece.parcel.losses if loss.takes_back is back], self._now_ns
+            )
+        ]
         try:
             await self._store.insert("losses", rows.LOSS_COLUMNS, table)
         except StoreError as error:
@@ -229,7 +237,7 @@ def _missing(parcel: Parcel, known: list[str]) -> list[int] | None:
     """Positions of the events that are not in ``known``, which is in order; None: not one of them is there."""
     if parcel.losses:
         there = set(known)
-        missing = [n for n, loss in enumerate(parcel.losses) if loss.loss_id not in there]
+        missing = [n for n, loss in enumerate(parcel.losses) if loss.takes_back or loss.loss_id not in there]
         return None if len(missing) == parcel.events else missing
     first, last = range_of(parcel)
     near = set(known[bisect_left(known, first) : bisect_right(known, last)])

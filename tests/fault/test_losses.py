@@ -7,18 +7,20 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent import wire
 from agent.errors import StorageFailed
+from agent.files.identity import BODY_AT
 from agent.reading import walk
 from agent.spool.segment import scan
 from tests.support.agent import AgentProcess, App, arrived, exactly_once
 from tests.support.archives import packed
 from tests.support.damage import losses_in
 from tests.support.disk import FakeDisk
-from tests.support.lives import Lives, clock_of_the_agent
+from tests.support.lives import Lives, clock_of_the_agent, death, small_blocks
 from tests.support.reading import Reading
 from tests.support.sink import SinkProcess
 from tests.support.spooled import segments
@@ -332,3 +334,152 @@ def test_a_rotation_that_moves_on_while_a_content_is_looked_for_does_not_hide_it
         lives.finish(6.0, 6.0, 70.0)
     assert lives.store.losses == {}
     assert b"never finished" in lives.store.lines
+
+
+# What comes back ---------------------------------------------------------------------------------------------------------
+
+
+def lost_with_its_folder(lives: Lives, logs: Path, *, lines: int) -> tuple[App, Path]:
+    """A volume that is not there when the agent starts, with a file that was not read to its end. The loss is told."""
+    app = App(logs / "volume" / "app.log")
+    app.write(100)
+    lives.start()
+    lives.turns()
+    lives.spool._max_bytes = 0
+    app.write(lines)
+    lives.notices.paths.add(str(app.path))
+    lives.turn()
+    lives.turn()
+    lives.stop()
+    away = logs / "away"
+    app.path.parent.rename(away)
+    for _ in range(2):
+        lives.start()
+        lives.turn(6.0)
+        lives.ship()
+        assert lives.store.lost_bytes == lines * 61
+        lives.end()
+    lives.start()
+    return app, away
+
+
+def test_what_comes_back_with_its_volume_is_taken_back_from_the_ledger(tmp_path: Path, logs: Path) -> None:
+    with a_life(tmp_path, f"{logs}/volume/app.log") as lives:
+        app, away = lost_with_its_folder(lives, logs, lines=10)
+        away.rename(app.path.parent)
+        lives.turn(6.0)
+        lives.turns()
+        assert lives.reader is not None
+        assert lives.reader._ledger.counts()["recovered_bytes"] == 610
+        lives.finish(6.0)
+    assert {line: len(lives.store.lines[line.encode()]) for line in app.lines} == dict.fromkeys(app.lines, 1)
+    (loss,) = lives.store.losses.values()
+    assert (loss.reason, loss.lost_bytes, loss.takes_back) == ("deleted_before_read", 0, True)
+
+
+@pytest.mark.parametrize("point", ["append.after", "append.applied", "loss.back"])
+def test_a_kill_on_the_way_back_leaves_the_ledger_right(tmp_path: Path, logs: Path, point: str) -> None:
+    with a_life(tmp_path, f"{logs}/volume/app.log") as lives:
+        app, away = lost_with_its_folder(lives, logs, lines=10)
+        away.rename(app.path.parent)
+        with death(1, point) as died:
+            lives.turn(6.0)
+            lives.turns()
+        assert died
+        lives.end()
+        lives.start()
+        lives.finish(6.0, 6.0)
+        for _ in range(2):
+            lives.start()
+            lives.finish(6.0)
+    assert {line: len(lives.store.lines[line.encode()]) for line in app.lines} == dict.fromkeys(app.lines, 1)
+    assert lives.store.lost_bytes == 0
+
+
+def test_what_comes_back_and_is_lost_again_half_read_is_lost_once(tmp_path: Path, logs: Path) -> None:
+    with a_life(tmp_path, f"{logs}/volume/app.log") as lives, small_blocks(BODY_AT + 100):
+        app, away = lost_with_its_folder(lives, logs, lines=200)
+        away.rename(app.path.parent)
+        assert lives.reader is not None
+        append = lives.spool.append
+
+        def one(*arguments: Any, **named: Any) -> None:
+            append(*arguments, **named)
+            lives.spool._max_bytes = 0
+
+        lives.spool.append = one  # type: ignore[method-assign]
+        lives.turn(6.0)
+        lives.turn()
+        lives.spool.append = append  # type: ignore[method-assign]
+        lives.end()
+        app.path.unlink()
+        lives.start()
+        lives.finish(6.0, 6.0)
+    missing = [line for line in app.lines if line.encode() not in lives.store.lines]
+    assert 0 < len(missing) < 200
+    assert lives.store.lost_bytes == 61 * len(missing)
+    assert len(lives.store.losses) == 2
+
+
+@pytest.mark.parametrize("cut", ["while it looks", "while it is down"])
+def test_what_a_short_copy_holds_that_counts_as_a_file_of_its_own_is_not_lost(tmp_path: Path, logs: Path, cut: str) -> None:
+    app = App(logs / "app.log")
+    with a_life(tmp_path, f"{logs}/app*") as lives:
+        app.write(20)
+        lives.start()
+        lives.turns()
+        app.append("never finished")
+        (logs / "app.copy").write_bytes(app.path.read_bytes())
+        for seconds in (6.0, 6.0, 6.0):
+            lives.turn(seconds)
+        app.append(" and more")
+        lives.turn(6.0)
+        app.append(", and more")
+        lives.notices.paths.add(str(app.path))
+        lives.turn(0.1)
+        lives.turn(0.1)
+        if cut != "while it looks":
+            lives.spool.note_files()
+            lives.end()
+        os.truncate(app.path, 0)
+        app.write(3)
+        if cut != "while it looks":
+            lives.start()
+        lives.finish(6.0, 70.0, 70.0)
+    (loss,) = lives.store.losses.values()
+    assert loss.lost_bytes == len(" and more, and more"), "the copy was made before that"
+
+
+def test_what_was_replaced_before_its_copy_was_seen_is_lost_all_the_same(tmp_path: Path, logs: Path) -> None:
+    """The copy is one of what is there now, and says nothing of what was there."""
+    app = App(logs / "app.log")
+    with a_life(tmp_path, f"{logs}/app*") as lives:
+        app.write(20)
+        lives.start()
+        lives.turns()
+        app.append("never finished")
+        lives.notices.paths.add(str(app.path))
+        lives.turn()
+        lives.turn()
+        text = f"{app.lines[0]}\n" + "other " * 300 + "\n"
+        app.path.write_text(text)
+        (logs / "app.copy").write_text(text)
+        lives.finish(*[6.0] * 6)
+    assert lives.store.lost_bytes == 14
+
+
+def test_what_only_begins_like_a_file_holds_nothing_of_it(tmp_path: Path, logs: Path) -> None:
+    """Two files with the same banner, of which one was read no further when it is cut away."""
+    app, other = App(logs / "app.log"), App(logs / "app.other", "other")
+    with a_life(tmp_path, f"{logs}/app*") as lives:
+        app.append("banner\n" + "never finished" * 200)
+        lives.start()
+        lives.turns()
+        other.append("banner\n")
+        other.write(20)
+        for seconds in (6.0, 6.0, 6.0):
+            lives.turn(seconds)
+        os.truncate(app.path, 0)
+        lives.finish(*[6.0] * 3)
+    assert set(other.lines) < {text.decode() for text in lives.store.lines}
+    assert lives.store.lost_bytes == 14 * 200

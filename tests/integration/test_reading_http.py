@@ -223,6 +223,27 @@ def test_outcomes_show_the_losses_that_agents_reported(collector: Collector) -> 
     assert [(shown["agent"], shown["path"], shown["offset"]) for shown in losses["newest"]] == [("node-1", "/var/log/a.log", 5)]
 
 
+@pytest.mark.parametrize("order", ["told, then taken back", "both at once", "taken back first"])
+def test_a_loss_that_is_taken_back_counts_no_more(collector: Collector, order: str) -> None:
+    key = collector.new_tenant(f"back-{order.split(',')[0].replace(' ', '-')}")
+    told = wire.Loss("l-1", "/var/log/a.log", "app", "deleted_before_read", 700, True, 5, "", time.time_ns())
+    back = wire.Loss("l-1", "/var/log/a.log", "app", "deleted_before_read", 0, False, 5, "", told.time_ns, 0, True)
+    other = wire.Loss("l-2", "/var/log/b.log", "app", "deleted_before_read", 9, False, 0, "", told.time_ns)
+    runs = {
+        "told, then taken back": [(told, other), (back,), (told,), (back,)],
+        "both at once": [(back, other, told)],
+        "taken back first": [(back,), (other, told)],
+    }
+    for number, losses in enumerate(runs[order]):
+        raw = wire.encode_losses(losses)
+        header = wire.Header(wire.LOSS, f"r-{number}", agent="node-1", raw_bytes=len(raw), events=len(losses))
+        assert collector.post(key, wire.encode_record(header, codec.compress(raw))).status == 200
+    for path in ("stats", "outcomes"):
+        losses = get(collector, key, f"/api/v1/ingestion/{path}").body["losses"]
+        assert (losses["count"], losses["bytes"], losses["at_least"]) == (1, 9, False), path
+        assert losses["by_reason"]["deleted_before_read"]["came_back"] == 1
+
+
 @pytest.mark.parametrize(
     ("query", "field"),
     [("start_time=-200d", "start_time"), ("start_time=now&end_time=-1h", "end_time"), ("end_time=x", "end_time")],
@@ -242,11 +263,14 @@ def test_an_agent_is_known_by_its_last_heartbeat(collector: Collector) -> None:
     key = collector.new_tenant("agents")
     file = wire.FileHealth("/var/log/a.log", "app", 1000, 800, 500, 500, 12.5)
     for number, lag in enumerate((900, 500)):
-        answer = collector.post(key, heartbeat(number, lag_bytes=lag, lag_s=12.5, lost_bytes=3, files_total=1, files=(file,)))
+        answer = collector.post(
+            key, heartbeat(number, lag_bytes=lag, lag_s=12.5, lost_bytes=3, recovered_bytes=2, files_total=1, files=(file,))
+        )
         assert answer.body["records"] == [wire_outcome(f"h-{number}")]
     (agent,) = get(collector, key, "/api/v1/ingestion/agents").body["agents"]
     assert (agent["agent"], agent["scope"], agent["version"], agent["stopped"]) == ("node-9", "here", "1.2", False)
     assert (agent["lag_bytes"], agent["lag_seconds"], agent["lost_bytes"]) == (500, 12.5, 3)
+    assert agent["recovered_bytes"] == 2
     assert agent["silent_seconds"] < 30
     (shown,) = agent["files"]
     assert (shown["path"], shown["acked_bytes"], shown["lag_bytes"], shown["lag_seconds"]) == ("/var/log/a.log", 500, 500, 12.5)

@@ -35,7 +35,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from agent.files.gaps import GAP_BYTES
-from agent.files.identity import BODY_AT, crc_before
+from agent.files.identity import BODY_AT, HEAD_BYTES, crc_before
 from tests.support.lives import Lives, clock_of_the_agent, death, small_blocks
 from tests.support.records import zstd
 
@@ -649,8 +649,11 @@ class World(RuleBasedStateMachine):
 
     def required(self) -> Iterator[File]:
         """Those with lines that are there to be read. Exempt: one that has nothing but equal lines, it may be a beginning of
-        another file; a rotated file outside the patterns that the agent has never read."""
+        another file; a rotated file outside the patterns that the agent has never read; one whose first newline is still to
+        come, behind a hole."""
         for file in self.files.values():
+            if b"\n" not in file.data and len(file.data.lstrip(b"\0")) < HEAD_BYTES and not file.away_s:
+                continue
             known = self.is_listed(file) or file.origins & self.lives.told_sizes.keys()
             if known and any(is_unique(line.text) for line in file.lines):
                 yield file

@@ -171,7 +171,8 @@ class Store:
         record = wire.decode_record(data)
         if record.header.kind == wire.LOSS:
             for loss in wire.decode_losses(decompress(record.payload, record.header.raw_bytes)):
-                self.losses[loss.loss_id] = loss
+                if loss.takes_back or not getattr(self.losses.get(loss.loss_id), "takes_back", False):
+                    self.losses[loss.loss_id] = loss
         if record.header.kind == wire.COMPLETED:
             self.completed.update(wire.decode_completed(decompress(record.payload, record.header.raw_bytes)))
         for name, event in events_of(record):

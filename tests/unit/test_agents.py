@@ -115,7 +115,10 @@ def test_while_the_store_is_away_the_newest_are_kept_and_not_more_than_so_many(
 
 
 def test_a_heartbeat_of_a_later_version_is_shown_as_far_as_it_is_understood(kept: Agents) -> None:
-    rows = [("a", "here", START_US, '["2",1.5,false,"ok","ok",0,0,0,77,0.0,0,0,0,{},0,[],"something new"]'), ("b", "", 5, "{}")]
+    rows = [
+        ("a", "here", START_US, '["2",1.5,false,"ok","ok",0,0,0,77,0.0,0,0,0,{},0,[],5,"something new"]'),
+        ("b", "", 5, "{}"),
+    ]
     assert {agent.agent: (agent.version, agent.lag_bytes) for agent in kept.shown("t", rows)} == {
         "a": ("2", 77),
         "b": ("unknown", 0),

@@ -142,7 +142,29 @@ def test_the_kept_heartbeat_sets_every_field_and_says_the_same() -> None:
     record = wire.decode_record(golden("record-heartbeat-v1.bin"))
     assert wire.decode_heartbeat(decompress(record.payload, record.header.raw_bytes)) == HEARTBEAT
     defaults = wire.Heartbeat("")
-    assert [name for name in wire.Heartbeat.__struct_fields__ if getattr(HEARTBEAT, name) == getattr(defaults, name)] == []
+    unset = [name for name in wire.Heartbeat.__struct_fields__ if getattr(HEARTBEAT, name) == getattr(defaults, name)]
+    assert unset == ["recovered_bytes"], "what came later"
+
+
+def test_an_older_collector_reads_losses_that_are_taken_back_and_heartbeats_that_say_so() -> None:
+    class OldLoss(msgspec.Struct, array_like=True):
+        loss_id: str
+        path: str
+        source: str
+        reason: str
+        lost_bytes: int
+        at_least: bool
+        offset: int
+        file_id: str
+        time_ns: int
+        events: int = 0
+
+    back = msgspec.structs.replace(LOSSES[0], lost_bytes=0, at_least=False, takes_back=True)
+    assert wire.decode_losses(wire.encode_losses((back,))) == (back,)
+    (old,) = msgspec.msgpack.decode(wire.encode_losses((back,)), type=tuple[OldLoss, ...])
+    assert (old.loss_id, old.lost_bytes, old.events) == ("feedfacefeedface-1000", 0, 3)
+    said = msgspec.structs.replace(HEARTBEAT, recovered_bytes=7)
+    assert wire.decode_heartbeat(wire.encode_heartbeat(said)) == said
 
 
 def test_kept_payloads_hold_the_lines_and_the_losses() -> None:
