@@ -136,8 +136,11 @@ def test_a_collector_takes_the_event_of_a_line_longer_than_a_block(name: str) ->
     assert shaped.cut_bytes < 5 << 30 or SOURCES[name].redact.action == "hash", "which is longer than what it stands for"
 
 
+TRACES = "\n".join(f"ERROR {n}\n at a.B" for n in range(8))
+
+
 @pytest.mark.parametrize("name", ["card", "filters", "filters of events", "sample", "sample of events", "sample some"])
-@pytest.mark.parametrize("some", ["4111 1111 1111 1111", "zz", "1.2.3.4", "x@y", "ERROR", "errors", "debug", " at a.B", "ab"])
+@pytest.mark.parametrize("some", ["4111 1111 1111 1111", "zz", "1.2.3.4", "x@y", "ERROR", "errors", "debug", TRACES, "ab"])
 def test_what_is_rare_in_a_block_is_found(name: str, some: str) -> None:
     lines = [f"{' ' * 13}{n % 7}a{n}" for n in range(600)]
     for place in (0, 300, 599):
