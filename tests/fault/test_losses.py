@@ -267,7 +267,8 @@ def test_no_byte_is_both_lost_and_shipped_wherever_the_agent_looks(
         lives.finish(6.0, 6.0, 6.0)
     missing = [line for line in app.lines if line.encode() not in lives.store.lines]
     assert set(missing) <= set(app.lines[lines + 50 : lines + 52]), "what is in the copy is shipped"
-    assert lives.store.lost_bytes in (0, sum(len(line) + 1 for line in missing))
+    lost = sum(len(line) + 1 for line in missing)
+    assert lives.store.lost_bytes == lost or (lives.store.lost_bytes == 0 and 2 not in looks), "what was seen is told"
 
 
 def test_a_copy_that_is_seen_before_its_original_was_looked_at_again_is_known_for_one(tmp_path: Path, logs: Path) -> None:

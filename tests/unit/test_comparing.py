@@ -13,11 +13,11 @@ import pytest
 
 from agent import wire
 from agent.config import Source
-from agent.files.identity import BODY_AT
+from agent.files.identity import BODY_AT, FileState
 from agent.verifying import comparing, naming
 from agent.verifying.asking import Page, TooMuch
 from agent.verifying.comparing import Comparison, Lacking, Report
-from agent.verifying.subjects import Job, shared
+from agent.verifying.subjects import Job, Shared, shared
 from agent.verifying.unsent import Unsent
 
 STEP, WINDOW = 700, 3
@@ -164,6 +164,60 @@ def test_an_extra_event_whose_sum_is_nothing_is_found_by_the_count(tmp_path: Pat
     assert (report.extra, set(report.extra_ids)) == (len(extra), extra), "each once, also behind the end of a step"
 
 
+LONG = {
+    "between": (9000, 1, 9000, 1),
+    "at the end of a head": (1, 9000),
+    "at the end": (1, 4100, 9000),
+    "in a window": (1, 4300, 1500),
+}
+
+
+@pytest.mark.parametrize("too_much", [False, True], ids=["sums", "no sums"])
+@pytest.mark.parametrize("lines", LONG.values(), ids=LONG)
+def test_what_is_stored_inside_lines_longer_than_a_window_is_extra_once(
+    tmp_path: Path, lines: tuple[int, ...], too_much: bool
+) -> None:
+    path = tmp_path / "a.log"
+    path.write_bytes(b"".join(b"%d%s\n" % (n, b"x" * length) for n, length in enumerate(lines)))
+    events = list(naming.events(path, scope="scope", source="app"))
+    names = [event.external_id for event in events]
+    extra = set()
+    for name, event in zip(names, events, strict=True):
+        start, length = int(name[17:29], 16), len(event.event)
+        # Windows are longer than the head of a file but for this test.
+        inside = {*range(STEP // 2, length, STEP // 2 - 50), length - 1}
+        extra |= {at(name, behind) for behind in inside if start >= BODY_AT or start + behind < STEP * WINDOW}
+    extra |= {at(names[-1], len(events[-1].event) + behind) for behind in (1, 100, 5000)}
+    report, sent = compared(path, Store({*names, *extra}, too_much=too_much), tmp_path)
+    assert (report.stored, report.missing, report.changed, sent) == (len(names), 0, 0, set())
+    assert (report.extra, set(report.extra_ids)) == (len(extra), extra)
+
+
+def test_the_sum_of_a_step_stays_within_64_bits_as_the_collectors_does() -> None:
+    step = comparing._Step(0)
+    step.add([1 << 40, (1 << 40) + 7], [0xFFFFFFFF, 0xFFFFFFFE])
+    assert step.total == (0xFFFFFFFF * (2 * (1 << 40) + 1) + 0xFFFFFFFE * (2 * ((1 << 40) + 7) + 1)) % 2**64
+
+
+@pytest.mark.parametrize("named", [1000, 2], ids=["all are named", "some are named"])
+def test_what_a_file_that_begins_alike_holds_is_taken_away_where_all_that_is_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: int
+) -> None:
+    monkeypatch.setattr(comparing, "NAMED_IDS", named)
+    one, other = tmp_path / "a.log", tmp_path / "b.log"
+    one.write_bytes(b"same\na\n")
+    other.write_bytes(b"same\nb\nc\nd\n")
+    ids = {path: [event.external_id for event in naming.events(path, scope="scope", source="app")] for path in (one, other)}
+    more = at(ids[one][0], 3)
+    store = Store({*ids[one], *ids[other], more})
+    comparison = Comparison(store, Unsent(tmp_path / "no-state"))  # type: ignore[arg-type]
+    job = job_of(one)
+    report = asyncio.run(comparison.file(job, shared([job])[one]))
+    assert report.extra == 4
+    asyncio.run(comparison.explained(job_of(other), report))
+    assert (report.extra, report.extra_ids == [more]) == ((1, True) if named > 2 else (4, False))
+
+
 @pytest.mark.parametrize("of", ["there", "deleted", "expired"])
 def test_an_event_that_has_another_form_up_to_where_the_next_one_begins_is_changed(tmp_path: Path, of: str) -> None:
     """Also where that lies in another step, and where the other form was deleted or has expired: it must not come back."""
@@ -200,3 +254,92 @@ def test_what_is_older_than_the_collector_keeps_is_expired_and_not_missing(tmp_p
         job = Job(path, source, None, "scope")
         report, _ = compared(path, store, tmp_path, now_ns=now_s * 10**9, job=job)
         assert (report.lines, report.expired, report.missing) == (3, expired, 3 - expired)
+
+
+@pytest.mark.parametrize("of", ["deleted", "expired"])
+def test_what_was_deleted_or_has_expired_in_the_store_is_told_apart(tmp_path: Path, of: str) -> None:
+    names = write(tmp_path / "a.log", random.Random(4))
+    gone = set(names[3:9])
+    store = Store(set(names) - gone, gone if of == "deleted" else (), expired=gone if of == "expired" else ())
+    report, sent = compared(tmp_path / "a.log", store, tmp_path)
+    assert (report.deleted, report.expired) == ((6, 0) if of == "deleted" else (0, 6))
+    assert (report.missing, report.changed, sent) == (0, 0, set())
+
+
+def test_the_times_of_a_runtime_are_those_of_the_lines_that_are_missing(tmp_path: Path) -> None:
+    """In a file of many steps, the old lines first: a time of another line would tell."""
+    path = tmp_path / "a.log"
+    days = ["2026-01-01"] * 101 + ["2026-03-01"] * 100
+    path.write_text("".join(f"{day}T00:00:00Z stdout F line {n} {'x' * (n % 50)}\n" for n, day in enumerate(days)))
+    job = Job(path, Source("app", (str(path),), container="cri"), None, "scope")
+    store = Store(())
+    store.retention_days = 30
+    limit = 1_772_323_200 + 30 * 86_400
+    for now_ns, expired in ((limit * 10**9, 101), (limit * 10**9 + 1, 201)):  # to the nanosecond
+        report, _ = compared(path, store, tmp_path, now_ns=now_ns, job=job)
+        assert (report.expired, report.missing) == (expired, 201 - expired)
+
+
+class Waiting:
+    """What stands for the agent's state: from where on nothing was sent yet."""
+
+    def __init__(self, begin: int) -> None:
+        self._begin = begin
+
+    def has(self, state: FileState | None, offset: int) -> bool:
+        return offset >= self._begin
+
+
+def reported(job: Job, store: Store, names: Shared, unsent_from: int = 1 << 40) -> Report:
+    comparison = Comparison(store, Waiting(unsent_from), now_ns=lambda: 0)  # type: ignore[arg-type]
+    return asyncio.run(comparison.file(job, names))
+
+
+def test_what_is_extra_is_said_by_the_owner_of_a_name_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_bytes(b"%0600d\n%0600d\n" % (1, 2) + b"%010d\n" * 800 % tuple(range(800)))
+    names = [event.external_id for event in naming.events(path, scope="scope", source="app")]
+    store = Store({*names, at(names[0], 1), at(names[700], 1), at(names[-1], 50_000)})
+    job = job_of(path)
+    assert reported(job, store, Shared(frozenset(), frozenset())).extra == 0
+    assert reported(job, store, shared([job])[path]).extra == 3
+    listed = store.listed
+    store.there = set(names)
+    assert reported(job, store, Shared(frozenset(), frozenset())).is_clean
+    assert store.listed == listed, "and nothing is asked for that nothing is said of"
+
+
+def test_what_another_file_may_have_the_name_of_is_changed_and_not_missing(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    names = write(path, random.Random(5))
+    head, body = names[0][:16], names[-1][:16]
+    report = reported(job_of(path), Store(()), Shared(frozenset((head, body)), frozenset((head,))))
+    in_head = sum(name.startswith(head) for name in names)
+    assert (report.changed, report.missing, report.file_ids) == (in_head, 400 - in_head, [head, body])
+
+
+def test_what_an_agent_skipped_or_is_to_send_is_neither_missing_nor_extra(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    names = write(path, random.Random(6))
+    starts = [int(name[17:29], 16) for name in names]
+    state = FileState(
+        origin="0" * 16, source="app", path=str(path), born_path=str(path), inode=1, generation=1, size=0, offset=0,
+        head="", tag=0, head_id=names[0][:16], body_id=names[-1][:16], skipped=starts[10],
+    )  # fmt: skip
+    job = job_of(path)._replace(state=state)
+    owned = Shared(frozenset((state.head_id, state.body_id)), frozenset())
+    half = at(names[-1], 0, "00000001")
+    found = reported(job, Store({half}), owned, starts[300])
+    assert (found.skipped, found.missing, found.pending, found.extra) == (10, 290, 100, 0)
+    assert reported(job, Store({half}), owned).extra == 1
+
+
+def test_old_lines_of_a_file_that_no_agent_knows_are_expired_though_an_agent_would_send_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    write(path, random.Random(7))
+    os.utime(path, (1, 1))
+    store = Store(())
+    store.retention_days = 1
+    comparison = Comparison(store, Waiting(0), now_ns=lambda: 10**18)  # type: ignore[arg-type]
+    report = asyncio.run(comparison.file(job_of(path), Shared(frozenset(), frozenset())))
+    assert (report.expired, report.pending) == (400, 0)
