@@ -24,7 +24,7 @@ _EMPTY = {"Array": [], "Map": {}, "UInt": 0, "Int": 0}
 
 async def takes(store: Store, group: Group) -> bool:
     """Whether the engine can use the patterns of a group. Raises StoreAway, StoreError."""
-    if not (group.pattern or group.time_pattern):
+    if not (group.pattern or group.time_pattern or group.table.endswith(formats.TIMED)):
         return True
     if group not in store.tried:
         if len(store.tried) >= MAX_KNOWN:

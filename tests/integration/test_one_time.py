@@ -21,6 +21,7 @@ from agent import wire
 from tests.support.collector import ADMIN_TOKEN, Collector, record
 from tests.support.engine import ClickHouseFront
 from tests.support.events import named
+from tests.support.wait import until
 
 pytestmark = [
     pytest.mark.engine,
@@ -204,10 +205,9 @@ def test_copies_of_other_times_that_two_collectors_write_at_once_are_one_event_o
     assert two[0].request("GET", "/api/v1/ingestion/stats", key=key).body["events"]["count"] == events
     before = copies_of(engine, name)[0]
     assert send(two[0], key, name, 2).status == 200
-    assert copies_of(engine, name)[0] == before
+    assert copies_of(engine, name)[0] <= before, "fewer, if they were merged meanwhile"
     if send is not of_another_time:  # those may lie in partitions of their own, which are never merged
-        asked(engine, "OPTIMIZE TABLE events FINAL")
-        assert copies_of(engine, name) == (1, 1)
+        until(lambda: asked(engine, "OPTIMIZE TABLE events FINAL") or copies_of(engine, name) == (1, 1), "they are merged")
 
 
 def test_a_delete_at_one_collector_beats_what_comes_again_at_the_other(
