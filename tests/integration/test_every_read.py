@@ -23,7 +23,7 @@ from collector.figures import aggregate, facets, histogram, names
 from collector.figures.aggregate_types import AggregateBody, Metric
 from collector.ingest.moments import show_moment
 from collector.metrics import Metrics
-from collector.search import context, ids, query, search, summary
+from collector.search import context, ids, paging, query, summary
 from collector.search.event import COLUMNS, event_of
 from collector.search.query import DAY_US, Search
 from collector.streams import commits, export, shapes
@@ -73,7 +73,7 @@ async def paged(asking: Asking, asked: dict[str, str], random: Random, order: st
     while True:
         pairs = [*asked.items(), ("order", order), ("limit", str(random.randrange(1, 40))), *cursor]
         parsed = query.parse(pairs, **asking.context)
-        page = await search.page(asking.run, parsed)
+        page = await paging.page(asking.run, parsed)
         found += [event.external_id for event in page.events]
         if not page.has_more:
             return found
@@ -86,7 +86,7 @@ async def check_pages(asking: Asking, asked: dict[str, str], expected: list[Copy
     assert await paged(asking, asked, random, "desc") == in_order[::-1]
     begin, size = random.randrange(len(expected) + 2), random.randrange(1, 20)
     pairs = [*asked.items(), ("order", "asc"), ("offset", str(begin)), ("limit", str(size))]
-    page = await search.page(asking.run, query.parse(pairs, **asking.context))
+    page = await paging.page(asking.run, query.parse(pairs, **asking.context))
     assert [event.external_id for event in page.events] == in_order[begin : begin + size]
 
 
@@ -184,15 +184,17 @@ async def check_each(asking: Asking, there: Copies, random: Random) -> None:
 async def check_context(asking: Asking, there: Copies, random: Random) -> None:
     seen = there.seen()
     for copy in random.sample(seen, 8):
-        rows = await asking.run(query.event_of_id(asking.tenant_id, copy.external_id, COLUMNS, retention_days=DAYS, now_us=NOW))
-        place = context.Place(asking.tenant_id, query.kept(DAYS, NOW), NOW, event_of(rows[0]))
-        around = await context.around(asking.run, place, context.Context(500, 500, None))
+        lines = random.choice((3, 500))
+        around = await context.answer_of(
+            asking.run, asking.tenant_id, copy.external_id, context.Context(lines, lines, None), retention_days=DAYS, now_us=NOW
+        )
         if copy.is_line:
             order = sorted(one.external_id for one in seen if one.external_id[:17] == copy.external_id[:17])
         else:
             order = [one.external_id for one in seen if one.service == copy.service]
         told = [[event["id"] for event in around[side]] for side in ("before", "after")]
-        assert told == [order[: order.index(copy.external_id)], order[order.index(copy.external_id) + 1 :]], copy
+        at = order.index(copy.external_id)
+        assert told == [order[:at][-lines:], order[at + 1 :][:lines]], copy
 
 
 class Tailing:

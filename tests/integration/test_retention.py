@@ -90,10 +90,8 @@ class Reader:
 
     async def around(self, name: str) -> set[str]:
         """An event and all its neighbours."""
-        asked = query.event_of_id(self.tenant_id, name, COLUMNS, retention_days=DAYS, now_us=self.now_us)
-        (row,) = await self.run(asked)
-        place = context.Place(self.tenant_id, query.kept(DAYS, self.now_us), self.now_us, event_of(row))
-        found = await context.around(self.run, place, context.Context(100, 100, None))
+        asked = context.Context(100, 100, None)
+        found = await context.answer_of(self.run, self.tenant_id, name, asked, retention_days=DAYS, now_us=self.now_us)
         return {event["id"] for event in (*found["before"], found["event"], *found["after"])}
 
     async def named(self) -> set[str]:
