@@ -187,34 +187,38 @@ def test_clients_need_a_certificate_of_the_authority_that_is_there_now(
         assert refused(collector, client(authority, *ours)) != "answered 200"
 
 
-def test_probes_may_come_without_a_certificate_where_that_is_allowed_and_nothing_else(
-    tmp_path: Path, engine: ClickHouseFront, authority: Authority, another: Authority, place: Place
-) -> None:
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory, engine: ClickHouseFront, authority: Authority) -> Iterator[Collector]:
+    """Certificates for all but probes, and the newest TLS only."""
+    place = Place(tmp_path_factory.mktemp("strict") / "tls")
+    place.put(authority.issue("strict"))
     place.clients.write_bytes(authority.ca.read_bytes())
-    tls = place.settings(client_certificates="required_except_probes")
-    with speaking_tls(tmp_path / "c", engine, tls) as collector:
-        collector.tls = client(authority)
-        assert [collector.request("GET", path).status for path in ("/healthz", "/readyz", "/metrics")] == [200] * 3
-        answer = collector.request("GET", "/api/v1/ingestion/events/search", key="ps_x")
-        assert (answer.status, answer.body["error"]["code"]) == (403, "client_certificate_required")
-        assert collector.request("GET", "/healthz/../api/v1/ingestion/health").status == 403
-        assert refused(collector, client(authority, *another.issue("agent-2"))) != "answered 200"
-        collector.tls = client(authority, *authority.issue("agent-1"))
-        assert collector.request("GET", "/api/v1/ingestion/health").status == 200
+    tls = place.settings(client_certificates="required_except_probes", min_version="1.3")
+    with speaking_tls(place.cert.parent / "c", engine, tls) as running:
+        yield running
 
 
-def test_old_versions_and_plain_http_get_no_connection(
-    tmp_path: Path, engine: ClickHouseFront, authority: Authority, place: Place
+def test_probes_may_come_without_a_certificate_where_that_is_allowed_and_nothing_else(
+    strict: Collector, authority: Authority, another: Authority
 ) -> None:
-    with speaking_tls(tmp_path / "c", engine, place.settings(min_version="1.3")) as collector:
-        collector.tls = client(authority)
-        assert collector.request("GET", "/healthz").status == 200
-        assert refused(collector, client(authority, maximum_version=ssl.TLSVersion.TLSv1_2)) != "answered 200"
-        plain = http.client.HTTPConnection("127.0.0.1", collector.port, timeout=10)
-        plain.request("GET", "/healthz")
-        with pytest.raises((OSError, http.client.HTTPException)):
-            plain.getresponse()
-        plain.close()
+    strict.tls = client(authority)
+    assert [strict.request("GET", path).status for path in ("/healthz", "/readyz", "/metrics")] == [200] * 3
+    answer = strict.request("GET", "/api/v1/ingestion/events/search", key="ps_x")
+    assert (answer.status, answer.body["error"]["code"]) == (403, "client_certificate_required")
+    assert strict.request("GET", "/healthz/../api/v1/ingestion/health").status == 403
+    assert refused(strict, client(authority, *another.issue("agent-2"))) != "answered 200"
+    strict.tls = client(authority, *authority.issue("agent-1"))
+    assert strict.request("GET", "/api/v1/ingestion/health").status == 200
+
+
+def test_old_versions_and_plain_http_get_no_connection(strict: Collector, authority: Authority) -> None:
+    assert refused(strict, client(authority)) == "answered 200"
+    assert refused(strict, client(authority, maximum_version=ssl.TLSVersion.TLSv1_2)) != "answered 200"
+    plain = http.client.HTTPConnection("127.0.0.1", strict.port, timeout=10)
+    plain.request("GET", "/healthz")
+    with pytest.raises((OSError, http.client.HTTPException)):
+        plain.getresponse()
+    plain.close()
 
 
 def test_a_pair_that_cannot_be_used_ends_the_start(tmp_path: Path, authority: Authority, place: Place) -> None:

@@ -21,6 +21,7 @@ from collector import config as configuration
 from collector.config import Config
 from collector.doctor import around, doctor, inside
 from collector.doctor.findings import Finding
+from collector.store.store import INSERT_SETTINGS
 from collector.tenants.directory import Door
 from tests.support.certificates import Authority
 from tests.support.collector import ADMIN_TOKEN, Collector, command
@@ -130,9 +131,11 @@ def test_an_engine_that_is_away_too_old_or_nearly_full(engine: ClickHouseFront, 
         away = looked(settings(f"store: {{url: 'http://127.0.0.1:{free.getsockname()[1]}'}}"))
     assert "Connect" in said(away, "store", "error")
     monkeypatch.setattr(inside, "OLDEST_ENGINE", (99, 1))
+    monkeypatch.setitem(INSERT_SETTINGS, "optimize_on_insert", "false")  # which is not what the engine calls it
     config = settings(f"store: {{url: '{engine.url}', min_free_disk_ratio: 1}}")
     found = looked(config)
     assert "99.1 is the oldest that will do" in said(found, "store", "error")
+    assert "the engine uses optimize_on_insert = 0 where inserts ask for false" in said(found, "store", "error")
     assert "inserts are refused (503)" in said(found, "disk", "error")
 
 

@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("chdb") is None, reason="the engine (chdb) is not installed"),
 ]
 GOLDEN = Path(__file__).parents[1] / "golden"
-TURNS = 3
+TURNS = 2
 OLDER_COLLECTOR = """
 import sys
 from agent import wire
@@ -56,7 +56,7 @@ class Writer(threading.Thread):
         self.enough = threading.Event()
 
     def run(self) -> None:
-        while not self.enough.wait(0.02):
+        while not self.enough.wait(0.04):
             self._app.write(5)
 
 
