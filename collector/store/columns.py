@@ -6,6 +6,8 @@ TIME = "DateTime64(6, 'UTC')"
 WORD = "LowCardinality(String)"
 _TEXT = "String CODEC(ZSTD(1))"
 _NUMBER = "UInt64 CODEC(ZSTD(1))"
+_MAP = "Map(LowCardinality(String), String) CODEC(ZSTD(3))"
+"""At level 1 the lengths of the values, the same few in every row, take a byte a row; 3 costs no more."""
 
 _OF_LINES = {
     "tenant_id": WORD,
@@ -19,7 +21,7 @@ _OF_LINES = {
     "path": WORD,
     "agent": WORD,
     "message": _TEXT,
-    "attributes": "Map(LowCardinality(String), String) CODEC(ZSTD(1))",
+    "attributes": _MAP,
     "parse_error": WORD,
     "retention_days": "UInt16",
     "version": _NUMBER,
@@ -29,7 +31,7 @@ EVENT_COLUMNS = {
     **_OF_LINES,
     "is_deleted": "UInt8",
     "title": _TEXT,
-    "endpoint": _TEXT,
+    "endpoint": "String CODEC(ZSTD(3))",
     "method": WORD,
     "service_version": WORD,
     "environment": WORD,
@@ -39,7 +41,7 @@ EVENT_COLUMNS = {
     "trace_id": _TEXT,
     "span_id": _TEXT,
     "ip_address": _TEXT,
-    "user_agent": _TEXT,
+    "user_agent": f"{WORD} CODEC(ZSTD(1))",
     "tags": "Array(LowCardinality(String)) CODEC(ZSTD(1))",
     "status_code": "UInt16 CODEC(ZSTD(1))",
     "response_time_ms": "Float64 CODEC(ZSTD(1))",

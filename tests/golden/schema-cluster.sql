@@ -19,13 +19,13 @@ CREATE TABLE IF NOT EXISTS pulsestream.events_local ON CLUSTER 'main' (
   path LowCardinality(String),
   agent LowCardinality(String),
   message String CODEC(ZSTD(1)),
-  attributes Map(LowCardinality(String), String) CODEC(ZSTD(1)),
+  attributes Map(LowCardinality(String), String) CODEC(ZSTD(3)),
   parse_error LowCardinality(String),
   retention_days UInt16,
   version UInt64 CODEC(ZSTD(1)),
   is_deleted UInt8,
   title String CODEC(ZSTD(1)),
-  endpoint String CODEC(ZSTD(1)),
+  endpoint String CODEC(ZSTD(3)),
   method LowCardinality(String),
   service_version LowCardinality(String),
   environment LowCardinality(String),
@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS pulsestream.events_local ON CLUSTER 'main' (
   trace_id String CODEC(ZSTD(1)),
   span_id String CODEC(ZSTD(1)),
   ip_address String CODEC(ZSTD(1)),
-  user_agent String CODEC(ZSTD(1)),
+  user_agent LowCardinality(String) CODEC(ZSTD(1)),
   tags Array(LowCardinality(String)) CODEC(ZSTD(1)),
   status_code UInt16 CODEC(ZSTD(1)),
   response_time_ms Float64 CODEC(ZSTD(1)),
@@ -59,6 +59,7 @@ PARTITION BY (retention_days, toMonday(timestamp))
 ORDER BY (tenant_id, external_id)
 TTL toDateTime(timestamp) + toIntervalDay(retention_days)
 SETTINGS index_granularity = 2048, ttl_only_drop_parts = 1, min_bytes_for_wide_part = 134217728, enable_block_number_column = 1,
+  default_compression_codec = 'ZSTD(1)',
   exclude_materialize_skip_indexes_on_merge = 'message_words', fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, min_compressed_bytes_to_fsync_after_merge = 1, old_parts_lifetime = 480, max_suspicious_broken_parts = 1000000000, max_suspicious_broken_parts_bytes = 1000000000000000;
 
 CREATE TABLE IF NOT EXISTS pulsestream.events ON CLUSTER 'main' AS pulsestream.events_local
@@ -597,7 +598,7 @@ CREATE TABLE IF NOT EXISTS pulsestream.ingest_requests ON CLUSTER 'main' (
   method LowCardinality(String),
   user_id String,
   ip_address String,
-  user_agent String,
+  user_agent LowCardinality(String),
   status_code UInt16,
   response_time_ms Float64,
   response_size_bytes UInt64,

@@ -156,16 +156,19 @@ def test_what_an_older_version_wrote_is_found_after_the_upgrade(home: Home, owne
             for statement in made.split(";\n\n"):
                 await store.command(statement)
             await store.insert("schema_version", ("version", "applied"), [(version, 1)])
-            columns = ("tenant_id", "external_id", "timestamp", "message", "retention_days", "version", "request_size_bytes")
-            row = (owner.tenant_id, "id-1", NOW_NS // 1000, "of before", 30, 1, 5)
+            columns = ("tenant_id", "external_id", "timestamp", "message", "retention_days", "request_size_bytes", "user_agent")
+            row = (owner.tenant_id, "id-1", NOW_NS // 1000, "of before", 30, 5, "curl/8")
             await store.insert("events", columns, [row])
             # Collectors may start together.
             assert version in await asyncio.gather(schema.apply(store), schema.apply(store))
             assert await schema.apply(store) == schema.VERSION
             assert await _tables(store) == await _tables(store, "pulsestream")
             assert await _indexes(store) == await _indexes(store, "pulsestream")
+            assert await _settings(store) == await _settings(store, "pulsestream")
             (found,) = await store.query(f"SELECT {', '.join(COLUMNS.values())} FROM upgraded.events FINAL")
-            assert event_of(found).shown["metrics"] == {"request_size_bytes": 5}  # its other zeros were not said
+            shown = event_of(found).shown
+            assert shown["metrics"] == {"request_size_bytes": 5}  # its other zeros were not said
+            assert shown["context"] == {"user_agent": "curl/8"}
             writer = Writer(store, WriterConfig(commit_interval_s=0.0), Metrics(), clock_ns=lambda: NOW_NS)
             await writer.start()
             (outcome,) = await submit(writer, owner, shaped_record(Event(0, b"two\nlines")))
@@ -414,6 +417,15 @@ async def _indexes(store: Store, database: str = "") -> list[tuple[Any, ...]]:
         "WHERE database = {database:String} ORDER BY table, name",
         {"database": database or store.database},
     )
+
+
+async def _settings(store: Store, database: str = "") -> set[str]:
+    """Of the table of events; the order in which they were given does not matter."""
+    ((engine,),) = await store.query(
+        "SELECT engine_full FROM system.tables WHERE database = {database:String} AND name = 'events'",
+        {"database": database or store.database},
+    )
+    return set(engine.partition(" SETTINGS ")[2].split(", "))
 
 
 async def _until(call: Any) -> None:
