@@ -39,8 +39,8 @@ class Load(NamedTuple):
     """Into tables that lack an index or a column."""
     store_columns: int = 100
     """Of how many columns the cost is looked at."""
-    store_mb: float = 100.0
-    """Of an access log, to see how small it gets."""
+    store_lines: int = 1_000_000
+    """Of access logs, to see how small they get."""
 
 
 QUICK = Load(
@@ -61,6 +61,6 @@ QUICK = Load(
     search_rounds=2,
     store_columns=1,
     store_rows=3_000,
-    store_mb=0.3,
+    store_lines=3_000,
 )
 """To see that it works."""

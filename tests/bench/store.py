@@ -2,7 +2,7 @@
 
 - The same rows go into a table as the schema makes it, and into one without the index or column: the difference is its cost.
   Rows come from a table in memory; the indexes of words, which inserts leave out, are built afterwards, as the collector does.
-- ``compression`` is the same for an access log alone, as lines of a file: text against all that is stored of it.
+- Then the same for access logs alone (`weblog`), each kept as raw lines and taken apart: text against all that is stored of it.
 """
 
 from __future__ import annotations
@@ -10,23 +10,27 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import clickhouse_connect
+import msgspec
 from clickhouse_connect.driver.client import Client
 
-from collector.store import schema
+from collector.store import formats, schema
 from collector.store.columns import EVENT_COLUMNS
+from collector.store.formats import access
 from collector.store.schema import TITLE_INDEX, WORD_INDEX
 from tests.bench import measure
-from tests.bench.accesslog import access_lines
 from tests.bench.dataset import COLUMNS, SHARES, Dataset
 from tests.bench.load import Load
-from tests.bench.measure import MB
+from tests.bench.weblog import web_log
 from tests.support.engine import ClickHouseFront
 
-DATABASE = "costs"
+DATABASE, TAKEN_APART = "costs", "taken_apart"
+BLOCK_BYTES = 1 << 20
+COMMIT_BYTES = 16 << 20
 END_US = 1_790_000_000_000_000
 """The data is older than any retention: tables here have no TTL."""
 WHOLE = ""
@@ -59,7 +63,7 @@ def run(folder: Path, load: Load) -> Iterator[dict[str, Any]]:
         client.command(f"CREATE DATABASE {DATABASE}")
         client.database = DATABASE
         yield from _parts(client, front, load)
-        yield _compression(client, front, load)
+        yield from _logs(client, front, load)
         client.close()
 
 
@@ -69,6 +73,7 @@ def _parts(client: Client, front: ClickHouseFront, load: Load) -> Iterator[dict[
     data = Dataset([f"tenant-{n}" for n, _ in enumerate(SHARES)], load.store_rows, END_US)
     for statement in data.statements("source"):
         client.command(statement)
+    _cost(client, front, WHOLE, COLUMNS)  # the first insert of all also pays for what the engine does once
     whole = _cost(client, front, WHOLE, COLUMNS)
     yield {"benchmark": "store.whole", "events": load.store_rows, **whole.shown()}
     indexes = re.findall(r"INDEX (\w+)", _table(WHOLE))
@@ -113,6 +118,7 @@ def _table(without: str) -> str:
     """The statement that makes `events`, without an index or a column, and without an end to its rows."""
     (text,) = [text for text in schema.statements(DATABASE) if f"{DATABASE}.events (" in text]
     text = re.sub(r"TTL .*\n", "", text).replace("ttl_only_drop_parts = 1, ", "")
+    text = re.sub(r"min_bytes_for_wide_part = \d+", "min_bytes_for_wide_part = 0", text)  # which tell the bytes of each column
     if not without:
         return text
     of_it = {"attributes": "attribute_items", "message": WORD_INDEX, "title": TITLE_INDEX}.get(without, "\0")
@@ -122,38 +128,74 @@ def _table(without: str) -> str:
     return text.replace(f"exclude_materialize_skip_indexes_on_merge = '{WORD_INDEX}', ", "") if of_it == WORD_INDEX else text
 
 
-def _compression(client: Client, front: ClickHouseFront, load: Load) -> dict[str, Any]:
-    """One file of an access log: names, times and messages, with the index of words."""
-    log = b"".join(access_lines(int(load.store_mb * MB)))
-    client.command("CREATE TABLE lines (line String, number UInt64) ENGINE = Memory")
-    texts = log.decode().splitlines()
-    client.insert("lines", [(text, number) for number, text in enumerate(texts)], column_names=("line", "number"))
-    client.command(
-        "CREATE TABLE log ENGINE = Memory AS SELECT 'tenant' AS tenant_id, concat('0123456789abcdef-', "
-        "leftPad(lower(hex(toUInt64(sum(length(line) + 1) OVER (ORDER BY number)))), 12, '0'), '-', "
-        "leftPad(lower(hex(CRC32(line))), 8, '0')) AS external_id, "
-        f"fromUnixTimestamp64Micro({END_US} + toInt64(number) * 1000, 'UTC') AS timestamp, 'info' AS severity, "
-        "'shop' AS service, '/var/log/access.log' AS path, line AS message, toUInt16(30) AS retention_days FROM lines"
-    )
-    columns = ("tenant_id", "external_id", "timestamp", "severity", "service", "path", "message", "retention_days")
-    cost = _cost(client, front, WHOLE, columns, source="log")
-    by_column = dict(
+def _logs(client: Client, front: ClickHouseFront, load: Load) -> Iterator[dict[str, Any]]:
+    """Access logs of the common and the combined format, kept as raw lines and taken apart by the collector's own views."""
+    client.command(f"CREATE DATABASE {TAKEN_APART}")
+    for text in (text for text in schema.statements(TAKEN_APART) if not text.startswith("CREATE VIEW")):
+        client.command(_in_memory(text) if f"{TAKEN_APART}.events (" in text else text)
+    for combined, table in product((False, True), (formats.RAW, access.NAME)):
+        text = "".join(f"{line}\n" for line in web_log(load.store_lines, combined=combined)).encode()
+        client.command(f"TRUNCATE TABLE {TAKEN_APART}.events")
+        for at in range(0, len(text), COMMIT_BYTES):
+            _commit(client, table, text, at)
+        stored = client.query(f"SELECT count(), countIf(parse_error != '') FROM {TAKEN_APART}.events").result_rows[0]
+        assert stored == (load.store_lines, 0), stored
+        kept = "raw" if table == formats.RAW else "parsed"
+        yield {
+            "benchmark": f"store.{'combined' if combined else 'common'}_{kept}",
+            **_compression(client, front, load, len(text)),
+        }
+
+
+def _commit(client: Client, table: str, text: bytes, at: int) -> None:
+    """What lies from ``at`` on, to the end of a line, as one insert of blocks; lines that begin before it are left."""
+    end = text.index(b"\n", min(at + COMMIT_BYTES, len(text)) - 1) + 1
+    start = 0 if at == 0 else text.index(b"\n", at - 1) + 1
+    rows = []
+    while start < end:
+        last = text.rindex(b"\n", start, min(start + BLOCK_BYTES, end)) + 1
+        row = {
+            "tenant_id": "5b0c54d2-1f3e-4c55-9d67-0d3c4a1fb0a1", "file_id": "0123456789abcdef", "base_offset": start,
+            "data": text[start : last - 1].decode(), "observed_us": END_US + start, "newest_us": END_US * 2, "service": "shop",
+            "source": "access", "path": "/var/log/access.log", "agent": "web-1", "labels": {"region": "eu", "cluster": "main"},
+            "retention_days": 30, "version": END_US - start,
+        }  # fmt: skip
+        rows.append(row)
+        start = last
+    if not rows:
+        return
+    body = b"\n".join(msgspec.json.encode(row) for row in rows)
+    client.raw_insert(f"{TAKEN_APART}.{formats.table_of(table)}", list(rows[0]), body, fmt="JSONEachRow")
+
+
+def _in_memory(table: str) -> str:
+    """A table of the same stored columns, without anything else."""
+    return table[: table.index(",\n  items ")] + "\n) ENGINE = Memory"
+
+
+def _compression(client: Client, front: ClickHouseFront, load: Load, text_bytes: int) -> dict[str, Any]:
+    cost = _cost(client, front, WHOLE, tuple(EVENT_COLUMNS), source=f"{TAKEN_APART}.events")
+    named = ("message", "external_id")
+    columns = dict(
         client.query(
-            "SELECT column, round(sum(column_data_compressed_bytes) / sum(rows), 2) FROM system.parts_columns "
-            f"WHERE active AND database = '{DATABASE}' AND table = 'events' GROUP BY column"
+            f"SELECT if(column IN {named}, column, 'other') AS name, sum(column_bytes_on_disk) / {load.store_lines} "
+            f"FROM system.parts_columns WHERE active AND database = '{DATABASE}' AND table = 'events' GROUP BY name"
         ).result_rows
     )
-    indexes = client.query(
-        "SELECT sum(secondary_indices_compressed_bytes) / sum(rows) FROM system.parts "
-        f"WHERE active AND database = '{DATABASE}' AND table = 'events'"
-    ).result_rows[0][0]
-    raw = len(log) / len(texts)
+    indexes = dict(
+        client.query(
+            f"SELECT if(name = '{WORD_INDEX}', 'word', 'other'), sum(data_compressed_bytes) / {load.store_lines} "
+            f"FROM system.data_skipping_indices WHERE database = '{DATABASE}' AND table = 'events' GROUP BY 1"
+        ).result_rows
+    )
+    text = text_bytes / load.store_lines
     return {
-        "benchmark": "store.compression",
-        "events": len(texts),
-        "text_bytes": round(raw, 1),
+        "events": load.store_lines,
+        "text_bytes": round(text, 1),
         **cost.shown(),
-        **{f"{name}_bytes": by_column[name] for name in ("message", "external_id", "timestamp")},
-        "index_bytes": round(indexes, 2),
-        "times_smaller": round(raw / cost.bytes, 2),
+        **{f"{name}_bytes": round(columns[name], 2) for name in (*named, "other")},
+        "word_index_bytes": round(indexes["word"], 2),
+        "other_index_bytes": round(indexes["other"], 2),
+        "times_smaller": round(text / cost.bytes, 2),
+        "times_smaller_without_words": round(text / (cost.bytes - indexes["word"]), 2),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import zlib
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.bench import __main__ as bench
 from tests.bench.accesslog import access_lines, access_log, json_lines
 from tests.bench.agent import ARCHIVES, SHAPES
 from tests.bench.measure import MB, percentiles_ms
+from tests.bench.weblog import web_log
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -105,15 +107,20 @@ EXPECTED = {
     "store": {
         "store.whole": {"events", *COST},
         **{f"store.{name}": COST for name in (*INDEXES, "observed_timestamp")},
-        "store.compression": {
-            "events",
-            "text_bytes",
-            "message_bytes",
-            "external_id_bytes",
-            "timestamp_bytes",
-            "index_bytes",
-            "times_smaller",
-            *COST,
+        **{
+            f"store.{log}": {
+                "events",
+                "text_bytes",
+                "message_bytes",
+                "external_id_bytes",
+                "other_bytes",
+                "word_index_bytes",
+                "other_index_bytes",
+                "times_smaller",
+                "times_smaller_without_words",
+                *COST,
+            }
+            for log in ("common_raw", "common_parsed", "combined_raw", "combined_parsed")
         },
     },
     "verify": {"verify.all_there": VERIFY, "verify.all_missing": VERIFY},
@@ -148,6 +155,29 @@ def test_the_access_log_looks_like_one() -> None:
     assert 5 <= len(log) / packed <= 8
     times = [re.findall(r":(\d\d:\d\d:\d\d) ", line)[0] for line in lines]
     assert times == sorted(times)
+
+
+def test_a_web_log_has_the_same_visitors_pages_and_browsers_again_and_again() -> None:
+    lines = list(web_log(60_000, combined=True))
+    pattern = re.compile(
+        r'[\d.]{7,15} - - \[(1\d/Oct/2026:\d\d:\d\d:\d\d) \+0000\] "([A-Z]+ \S+ HTTP/[12].[01])" (\d{3}) \d+ "(\S+)" "([^"]+)"'
+    )
+    found = [pattern.fullmatch(line) for line in lines]
+    assert [line for line, match in zip(lines, found, strict=True) if not match] == []
+    times, requests, statuses, referers, browsers = zip(*(match.groups() for match in found if match), strict=True)
+    assert list(times) == sorted(times)
+    assert 200 <= sum(map(len, lines)) / len(lines) <= 260
+    assert 100 < len(set(browsers)) < 400
+    assert 5_000 < len(set(requests)) < 30_000
+    assert 1_000 < len({line.split(" ")[0] for line in lines}) < 10_000
+    assert 0.8 < statuses.count("200") / len(lines) < 0.95
+    assert 0.1 < referers.count("-") / len(lines) < 0.4
+    common = [line.rsplit(' "', 2)[0] for line in lines]
+    assert list(web_log(60_000, combined=False)) == common
+    assert list(web_log(1000, combined=False, seed=2)) != common[:1000]
+    # As logs of real servers do: those of NASA and ClarkNet, of the nineties, become 8 to 12 times smaller.
+    text = "\n".join(common).encode()
+    assert 8 <= len(text) / len(zlib.compress(text)) <= 12
 
 
 def test_the_same_seed_gives_the_same_log_and_another_one_another() -> None:
