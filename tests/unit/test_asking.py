@@ -47,7 +47,7 @@ class Answers:
         self.asked.append(asked)
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if answer is None:
-            raise NoReply(ENDPOINT, OSError("no way"))
+            raise NoReply(ENDPOINT, OSError("no way"), "a-request")
         status, headers, body = answer
         return Reply(ENDPOINT, status, headers, body)
 
