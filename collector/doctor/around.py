@@ -17,6 +17,7 @@ from collector.doctor.findings import Finding, error, ok, warning
 from collector.errors import ConfigError
 from collector.limits import buckets
 from collector.serving import certificates, tls
+from collector.tenants import tenants_file
 
 CLOCK_WARN_S = 1.0
 CLOCK_WRONG_S = 10.0
@@ -73,6 +74,18 @@ def secrets(config: Config, path: str) -> Iterator[Finding]:
         yield ok("secrets", f"{sum(map(bool, named.values()))} files, none open to every user")
 
 
+def tenants(config: Config) -> Iterator[Finding]:
+    """The file of tenants, with whose faults no collector starts."""
+    if not config.tenants_file:
+        return
+    try:
+        wanted = tenants_file.load(config.tenants_file, config.default_limits, os.environ)
+    except ConfigError as problem:
+        yield error("tenants", f"tenants_file: {problem}", "mend the file: a collector does not start with it")
+        return
+    yield ok("tenants", f"tenants_file {config.tenants_file}: {len(wanted)} tenants")
+
+
 def certified(config: Config, now_s: float | None = None) -> Iterator[Finding]:
     """Dates, chain and key of the certificate, and the authorities of clients."""
     told = config.server.tls
@@ -121,6 +134,11 @@ def disk(store: StoreConfig, free: tuple[int, int] | None = None) -> Finding:
         free = usage.free, usage.total
     if there == folder and not os.access(folder, os.W_OK | os.X_OK):
         return error("disk", f"{folder} may not be written by this user", "give it to the user that the collector runs as")
+    if there != folder and not os.access(there, os.W_OK | os.X_OK):
+        mend = (
+            f"make it for the user that the collector runs as, or name another folder in store.url; {there} is not that user's"
+        )
+        return error("disk", f"{folder} is not there and cannot be made by this user", mend)
     return roomy(str(folder), free[0], free[1], store.min_free_disk_ratio)
 
 

@@ -27,7 +27,7 @@ async def examine(config: Config, path: str, door: Door) -> list[Finding]:
     path: of the configuration file, if there is one.
     door: how a running collector is asked; without a URL as the configuration says.
     """
-    found = [*around.configured(config), *around.secrets(config, path), *around.certified(config)]
+    found = [*around.configured(config), *around.secrets(config, path), *around.certified(config), *around.tenants(config)]
     found += [finding async for finding in around.redis(config)]
     embedded = settings.url_of(config.store.url).scheme == "chdb"
     if embedded:

@@ -90,6 +90,14 @@ EXTERNAL = {"mode": "external", "external": {"url": "http://h"}}
             "autoscaling.targetCPUUtilizationPercentage: is a share of resources.requests.cpu, which is not set",
         ),
         ({"store": EXTERNAL, "autoscaling": {"enabled": True, "minReplicas": 9}}, "autoscaling.minReplicas is above"),
+        (
+            {"store": EXTERNAL, "autoscaling": {"enabled": True, "targetCPUUtilizationPercentage": None}},
+            "autoscaling.enabled: nothing is said to scale by",
+        ),
+        ({"service": {"nodePort": 30080}}, "service.nodePort: a Service of type ClusterIP has none"),
+        ({"commonLabels": {"app.kubernetes.io/name": "x"}}, "commonLabels: app.kubernetes.io/name is the chart's own"),
+        ({"podLabels": {"app.kubernetes.io/component": "x"}}, "podLabels: app.kubernetes.io/component is there already"),
+        ({"commonLabels": {"team": "a"}, "podLabels": {"team": "b"}}, "podLabels: team is there already"),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_refused_with_its_mend(values: dict[str, Any], said: str) -> None:

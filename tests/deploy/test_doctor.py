@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import importlib.util
 import json
+import os
 import shutil
 import socket
 import ssl
@@ -267,6 +268,27 @@ def test_a_disk_below_the_floor_is_wrong_and_one_near_it_a_warning(tmp_path: Pat
     assert [around.disk(store, (free, 100)).level for free in (50, 19, 10, 1)] == ["ok", "warning", "error", "error"]
     full = settings(f"store: {{url: 'chdb://{tmp_path}', min_free_disk_ratio: 1}}").store
     assert around.disk(full).level == "error"
+
+
+def test_a_file_of_tenants_with_which_no_collector_starts_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "tenants.yaml"
+    config = settings(f"tenants_file: {file}")
+    assert "cannot be read: No such file" in said(list(around.tenants(config)), "tenants", "error")
+    file.write_text("tenants: [{slg: shop}]")
+    assert "tenants[0].slg: there is no such setting; did you mean slug?" in said(
+        list(around.tenants(config)), "tenants", "error"
+    )
+    file.write_text("tenants: [{slug: shop}]")
+    assert bad(list(around.tenants(config))) == []
+    file.write_text("tenants: [{slg: shop}]")
+    assert ("tenants", "error") in bad(looked(settings(f"tenants_file: {file}\nstore: {{url: 'chdb://{tmp_path}/store'}}")))
+
+
+def test_a_store_that_this_user_cannot_make_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = settings(f"store: {{url: 'chdb://{tmp_path}/new/store'}}").store
+    assert around.disk(store, (50, 100)).level == "ok"
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)  # root may write everywhere
+    assert "cannot be made by this user" in said([around.disk(store, (50, 100))], "disk", "error")
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,26 @@ def test_a_command_of_the_readme_works(number: int, place: Place) -> None:
 
 
 @pytest.mark.engine
+def test_a_machine_of_its_own_is_set_up_in_the_order_that_is_shown(tmp_path: Path) -> None:
+    """With the configuration as it is shipped, whose store is embedded and whose admin token is not set: but for the folder."""
+    (block,) = (block for block in blocks("sh") if "-m venv /opt/pulsestream" in block)
+    (made,) = (command for command in commands(block) if "tenant create" in command)
+    assert block.index(made) < block.index("pulsestream-collector serve"), "the store belongs to one process"
+    (tmp_path / "config").mkdir()
+    text, store = (REPOSITORY / "config" / "collector.yaml").read_text(), f"chdb://{tmp_path}/store"
+    (tmp_path / "config" / "collector.yaml").write_text(text.replace("chdb:///var/lib/pulsestream/store", store))
+    env = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        ["bash", "-c", made], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+    key = re.search(r"ps_\w+", done.stdout)
+    assert key, done.stderr
+    with Collector(tmp_path / "c", store=store) as collector:
+        answer = collector.request("GET", "/api/v1/ingestion/events/types", key=key[0])
+        assert answer.status == 200
+
+
+@pytest.mark.engine
 def test_the_notebook_of_the_readme_works(place: Place) -> None:
     (code,) = blocks("python")
     code = re.sub(r"get_client\(.*\)", "get_client(host=host, port=port, database='pulsestream')", code)

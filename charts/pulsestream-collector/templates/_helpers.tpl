@@ -189,6 +189,22 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
 {{- fail "autoscaling.minReplicas is above autoscaling.maxReplicas" }}
 {{- end }}
+{{- with .Values.autoscaling }}
+{{- if and .enabled (not (or .targetCPUUtilizationPercentage .targetQueueBytes .metrics)) }}
+{{- fail "autoscaling.enabled: nothing is said to scale by; set targetCPUUtilizationPercentage, targetQueueBytes or metrics" }}
+{{- end }}
+{{- end }}
+{{- if and .Values.service.nodePort (eq .Values.service.type "ClusterIP") }}
+{{- fail "service.nodePort: a Service of type ClusterIP has none; set service.type to NodePort or LoadBalancer" }}
+{{- end }}
+{{- $own := list "helm.sh/chart" }}
+{{- range list "name" "instance" "component" "version" "managed-by" "part-of" }}{{ $own = append $own (printf "app.kubernetes.io/%s" .) }}{{ end }}
+{{- range $key := keys (.Values.commonLabels | default dict) }}
+{{- if has $key $own }}{{ fail (printf "commonLabels: %s is the chart's own; take it out" $key) }}{{ end }}
+{{- end }}
+{{- range $key := keys (.Values.podLabels | default dict) }}
+{{- if or (has $key $own) (hasKey ($.Values.commonLabels | default dict) $key) }}{{ fail (printf "podLabels: %s is there already, by the chart or by commonLabels; take it out" $key) }}{{ end }}
+{{- end }}
 {{- $version := splitList "." .Values.store.bundled.image.tag }}
 {{- if and (eq .Values.store.mode "bundled") (regexMatch "^[0-9]+\\.[0-9]+" .Values.store.bundled.image.tag) }}
 {{- if lt (add (mul 1000 (int (index $version 0))) (int (index $version 1))) 26002 }}
