@@ -451,9 +451,10 @@ def test_what_a_short_copy_holds_that_counts_as_a_file_of_its_own_is_not_lost(tm
     assert loss.lost_bytes == len(" and more, and more"), "the copy was made before that"
 
 
-def test_what_was_replaced_before_its_copy_was_seen_is_lost_all_the_same(tmp_path: Path, logs: Path) -> None:
+@pytest.mark.parametrize("before", ["nothing was copied", "it was copied"])
+def test_what_was_replaced_before_its_copy_was_seen_is_lost_all_the_same(tmp_path: Path, logs: Path, before: str) -> None:
     """The copy is one of what is there now, and says nothing of what was there."""
-    app = App(logs / "app.log")
+    app, copy = App(logs / "app.log"), logs / "app.copy"
     with a_life(tmp_path, f"{logs}/app*") as lives:
         app.write(20)
         lives.start()
@@ -462,9 +463,12 @@ def test_what_was_replaced_before_its_copy_was_seen_is_lost_all_the_same(tmp_pat
         lives.notices.paths.add(str(app.path))
         lives.turn()
         lives.turn()
+        if before == "it was copied":
+            copy.write_bytes(b"".join(app.path.read_bytes().splitlines(keepends=True)[:20]))
+            lives.turn(6.0)  # it is seen, and not yet known for what it is
         text = f"{app.lines[0]}\n" + "other " * 300 + "\n"
         app.path.write_text(text)
-        (logs / "app.copy").write_text(text)
+        copy.write_text(text)
         lives.finish(*[6.0] * 6)
     assert lives.store.lost_bytes == 14
 

@@ -126,24 +126,29 @@ def test_folders_that_come_later_are_read_at_whatever_depth(agent: AgentProcess,
 def test_a_right_that_is_lost_and_given_back_costs_nothing(
     agent: AgentProcess, sink: SinkProcess, tmp_path: Path, what: str
 ) -> None:
+    """Also with bytes that are known and unread: as long as nobody can look, nothing says that they are lost."""
     app = App(tmp_path / "apps" / "one" / "app.log")
-    agent.configure(sources=[{"name": "app", "include": [f"{app.path.parent}/*.log"]}])
+    agent.configure(sources=[{"name": "app", "include": [f"{app.path.parent}/*.log"]}], shutdown_partial=False)
     closed = app.path if what == "file" else app.path.parent
     app.write(20)
     agent.start(*WITHOUT_ROOTS_RIGHTS)
     arrived(sink, app.lines, told=agent)
-    agent.settle()
-    agent.kill()
+    app.append("half a line, ")
+    until(lambda: agent.status()["unread_bytes"] == 13, "the unread bytes are known")
+    assert agent.stop() == 0
+    app.append("and its rest\n")
     app.write(20)
     mode = closed.stat().st_mode
     closed.chmod(0)
     try:
         agent.start(*WITHOUT_ROOTS_RIGHTS)
-        agent.logged("Permission denied")
+        until(lambda: "cannot be told: " in agent.log() or sink.seen().losses, "it has looked", told=agent.log)
+        assert "Permission denied" in agent.log()
         assert sink.seen().ids == 20
     finally:
         closed.chmod(mode)
-    exactly_once(arrived(sink, app.lines, told=agent), app.lines)
+    wanted = [*app.lines, "half a line, and its rest"]
+    exactly_once(arrived(sink, wanted, told=agent), wanted)
     assert sink.seen().losses == []
 
 
