@@ -49,6 +49,11 @@ def merged(into: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     return into
 
 
+@pytest.mark.parametrize("name", ["autoscaling", "secrets", "existingSecret", "config", "ingress", "store"])
+def test_a_section_that_was_taken_away_is_named(name: str) -> None:
+    assert f"(root): {name} is required" in helm.refusal("pulsestream-collector", {name: None})
+
+
 def test_misspelt_and_wrong_values_are_refused_by_name() -> None:
     values: dict[str, Any] = {}
     for wrong, _ in WRONG.values():

@@ -133,8 +133,9 @@ class Services:
     def start(self, name: str) -> subprocess.Popen[bytes]:
         service = SERVICES[name]
         env = {key: self.here(value, name) for key, value in service.get("environment", {}).items()}
-        if service["image"] in OURS:
-            program = service["image"].removeprefix("pulsestream-")
+        name_of_image = service["image"].partition(":")[0]
+        if name_of_image in OURS:
+            program = name_of_image.removeprefix("pulsestream-")
             config = self._root / f"{name}.yaml"
             text = (REPOSITORY / "config" / "images" / f"{program}.yaml").read_text()
             # What a container's root would have of its own, the names of files in it, and the port.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -45,6 +46,7 @@ def test_an_image_is_slim_not_root_and_says_what_it_is(program: str) -> None:
     assert last.one("USER") == "10001:10001"
     assert last.one("STOPSIGNAL") == "SIGTERM"
     assert last.one("VOLUME") == STATE
+    assert last.pairs("ENV")["PULSESTREAM_HEALTH_URL"] == f"http://127.0.0.1:{last.one('EXPOSE')}/healthz"
     assert last.command("ENTRYPOINT") == [f"pulsestream-{program}"]
     assert f"pulsestream-{program}" in PROJECT["scripts"]
     assert last.pairs("ARG")["VERSION"] == PROJECT["version"]
@@ -104,12 +106,12 @@ class Image:
                 cwd=self._root, env={"PATH": f"{self.bin}:{os.environ['PATH']}", **env}, stdout=log, stderr=log,
             )  # fmt: skip
 
-    def healthy(self, inside: str, outside: str) -> Callable[[], bool]:
+    def healthy(self, port: str) -> Callable[[], bool]:
         """Its HEALTHCHECK, with the port that it listens on here."""
         command = json.loads(self._last.one("HEALTHCHECK").partition("CMD ")[2])
-        assert inside in command[-1]
-        words = [str(self.bin / command[0]), *(word.replace(inside, outside) for word in command[1:])]
-        return lambda: subprocess.run(words, capture_output=True).returncode == 0
+        url = re.sub(r":\d+/", f":{port}/", self._last.pairs("ENV")["PULSESTREAM_HEALTH_URL"])
+        env = {"PATH": os.environ["PATH"], "PULSESTREAM_HEALTH_URL": url}
+        return lambda: subprocess.run([self.bin / command[0], *command[1:]], env=env, capture_output=True).returncode == 0
 
 
 def terminate(process: subprocess.Popen[bytes]) -> int:
@@ -158,7 +160,7 @@ def test_the_agents_image_ships_a_line_as_the_first_process_and_ends_in_order(
     process = agent.run(env)
     try:
         arrived(sink, app.lines)
-        until(agent.healthy("127.0.0.1:9184", f"127.0.0.1:{port}"), "it is healthy", told=agent.log.read_text)
+        until(agent.healthy(port), "it is healthy", told=agent.log.read_text)
         app.write(5)
         assert terminate(process) == 0, agent.log.read_text()
     finally:
@@ -177,7 +179,7 @@ def test_the_collectors_image_without_the_engine_serves_and_ends_in_order(tmp_pa
     engine.start()
     process = image.run({"PULSESTREAM_STORE_URL": engine.url})
     try:
-        until(image.healthy("127.0.0.1:8080", f"127.0.0.1:{port}"), "it is healthy", told=image.log.read_text)
+        until(image.healthy(port), "it is healthy", told=image.log.read_text)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10) as answer:
             assert answer.status == 200
         assert terminate(process) == 0, image.log.read_text()

@@ -126,6 +126,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 def _place(folder: Path, engine: ClickHouseFront, collector: Collector, agent: AgentProcess, key: str) -> Place:
     (folder / "config").mkdir()
+    shutil.copytree(REPOSITORY / "charts", folder / "charts")
     (folder / "config" / "collector.yaml").write_text(f"server: {{port: 0}}\nstore: {{url: '{engine.url}'}}\n")
     app = folder / "logs" / "app.log"
     lines = [f'{{"level": "warning", "message": "payment refused, timeout of orders {n}", "region": "eu"}}' for n in range(50)]
@@ -164,8 +165,9 @@ def _stand_ins(folder: Path, engine: ClickHouseFront) -> Path:
     scripts = {
         "curl": f'case "$1" in -*f*) exec {curl} "$@" ;; *) exec {curl} --fail-with-body "$@" ;; esac',
         "clickhouse-client": f'exec {sys.executable} {__file__} {engine.host} {engine.port} "$@"',
-        # What would be installed; a cluster is not here.
-        "helm": f'[ "$1" = install ] || exit 3; shift; cd {REPOSITORY}; exec {Path(sys.executable).parent}/helm template "$@"',
+        # What would be installed or made: a cluster is not here. Dependencies are built in a copy.
+        "helm": f'[ "$1" = install ] && {{ shift; set -- template "$@"; }}; exec {Path(sys.executable).parent}/helm "$@"',
+        "kubectl": 'case "$*" in "create secret generic pulsestream-ingest --from-literal=api-key=ps_"*) ;; *) exit 3;; esac',
         "jq": f"exec {shutil.which('jq') or 'cat'}" + (' "$@"' if shutil.which("jq") else ""),
     }
     for name, script in scripts.items():
