@@ -422,6 +422,38 @@ def test_what_comes_back_and_is_lost_again_half_read_is_lost_once(tmp_path: Path
     assert len(lives.store.losses) == 2
 
 
+def test_what_comes_back_before_its_loss_could_be_told_is_not_done_with(tmp_path: Path, logs: Path) -> None:
+    """A file that goes on is not called done when the loss, found while the disk was full, is told at last."""
+    app = App(logs / "volume" / "app.log")
+    with a_life(tmp_path, f"{logs}/volume/app.log") as lives:
+        app.write(100)
+        lives.start()
+        lives.turns()
+        app.append("half ")
+        lives.notices.paths.add(str(app.path))
+        lives.turns()
+        lives.spool.note_files()
+        lives.end()
+        away = logs / "away"
+        app.path.parent.rename(away)
+        lives.start()
+        lives.disk.room_bytes = 0
+        lives.turn(6.0)
+        away.rename(app.path.parent)
+        lives.turn(6.0)
+        lives.disk.room_bytes = None
+        lives.turn(6.0)
+        app.append("never fin")
+        lives.notices.paths.add(str(app.path))
+        lives.turns()
+        lives.spool.note_files()
+        lives.end()
+        app.path.unlink()
+        lives.start()
+        lives.finish(6.0, 6.0)
+    assert lives.store.lost_bytes == 14
+
+
 @pytest.mark.parametrize("cut", ["while it looks", "while it is down"])
 def test_what_a_short_copy_holds_that_counts_as_a_file_of_its_own_is_not_lost(tmp_path: Path, logs: Path, cut: str) -> None:
     app = App(logs / "app.log")
