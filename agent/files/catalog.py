@@ -245,11 +245,13 @@ class Catalog:
         if tail.packed:
             state.size = tail.size
             return
-        if not state.offset:
-            if not identity.begins_alike(state, tail.size, tail.holds):
+        if not state.offset and state.front[0] < BODY_AT:
+            if not identity.goes_on(state, front := tail.front(BODY_AT)):  # of one look: it may be written anew behind it
                 return  # it is looked into before it is read
-            if state.front[0] < BODY_AT:
-                identity.see_front(state, tail.front(BODY_AT))
+            identity.see_front(state, front)
+        elif not state.offset:
+            if not identity.begins_alike(state, tail.size, tail.holds):
+                return
         elif state.recent and not tail.holds(*state.recent[-1]):
             return
         state.size = tail.size

@@ -273,6 +273,12 @@ def begins_alike(state: FileState, size: int, holds: Holds) -> bool:
     return bool(rung) and holds(rung * RUNG_BYTES, int.from_bytes(state.ladder[rung * 4 - 4 : rung * 4], "little"))
 
 
+def goes_on(state: FileState, front: bytes) -> bool:
+    """Whether these first bytes of a file go on from what was seen of the unread ``state``, or are the same."""
+    position, crc = state.front
+    return len(front) >= position and zlib.crc32(front[:position]) == crc
+
+
 class Continue(msgspec.Struct, frozen=True):
     """Rule 1."""
 

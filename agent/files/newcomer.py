@@ -8,6 +8,7 @@ Owned by the reader thread.
 
 from __future__ import annotations
 
+import errno
 import logging
 
 from agent.files import identity
@@ -56,8 +57,8 @@ class Newcomers:
         if not text:  # so damaged that there is nothing to know it by; the loss has to be somebody's
             self._begin(tail, head, identity.head_key(tail.source, head), "", b"")
             return
-        key, body_id = self._named(tail, data_at, head)
-        front = tail.front(BODY_AT)
+        front = self._front(tail, data_at, head)
+        key, body_id = self._named(tail, data_at, head, front)
         if tail.source in self._instances and not tail.packed:
             self._begin(tail, head, key, body_id, front)
             return
@@ -111,9 +112,23 @@ class Newcomers:
             tail.want(identity.positions(state))
         return tail.reach(max((state.offset + 1 for state in known), default=0))
 
-    def _named(self, tail: Tail, data_at: int, head: bytes) -> tuple[str, str]:
+    @staticmethod
+    def _front(tail: Tail, data_at: int, head: bytes) -> bytes:
+        """What a file begins with, which has to be what its head was taken from: one that is cut away and written anew between
+        two looks would get the name of the one and the lines of the other. Raises OSError."""
+        front = tail.front(BODY_AT)
+        seen = front[data_at : data_at + len(head)]
+        if (
+            any(front[:data_at])
+            or seen != head[: max(len(front) - data_at, 0)]
+            or len(front) < min(data_at + len(head), BODY_AT)
+        ):
+            raise OSError(errno.EAGAIN, "it was written anew while it was looked at")
+        return front
+
+    def _named(self, tail: Tail, data_at: int, head: bytes, front: bytes) -> tuple[str, str]:
         """What a file is known by: its head's key, and its `FileState.body_id`."""
-        body = identity.body_of(tail.front(BODY_AT)) if data_at < BODY_AT else identity.hole_anchor(data_at, head)
+        body = identity.body_of(front) if data_at < BODY_AT else identity.hole_anchor(data_at, head)
         key, tag = identity.head_key(tail.source, head), 0
         if tail.source in self._instances:
             tag = self._instance_tag(tail, key)
@@ -141,8 +156,9 @@ class Newcomers:
         head, end = identity.head_of(text), data_at + len(text) if tail.packed else tail.line_start(size)
         if head is None or not end:
             return None
-        key, body_id = self._named(tail, data_at, head)
-        self._begin(tail, head, key, body_id, tail.front(BODY_AT))
+        front = self._front(tail, data_at, head)
+        key, body_id = self._named(tail, data_at, head, front)
+        self._begin(tail, head, key, body_id, front)
         if tail.packed and tail.state is not None:
             tail.state.size, tail.state.packed, tail.state.skipped = 0, tail.stamp, tail.disk_size
             tail.rest()

@@ -286,7 +286,7 @@ def test_a_tenant_sees_what_became_of_its_events(page: Page, site: Site) -> None
     sign_in(page, site.admin_key, "/?view=tenant")
     expect(page.get_by_role("main")).to_contain_text("What came in, last 24 hours")
     expect(page.get_by_role("main")).to_contain_text("Budget")
-    page.get_by_label("Name").fill("a key of the page")
+    page.get_by_role("textbox", name="Name").fill("a key of the page")
     page.get_by_role("button", name="Make a key").click()
     made = page.locator(".made code").inner_text()
     assert made.startswith("ps_")

@@ -201,7 +201,7 @@ def test_stats_count_events_and_losses(collector: Collector, key: str) -> None:
         "count": 1,
         "bytes": 4096,
         "at_least": True,
-        "by_reason": {"deleted_before_read": {"count": 1, "bytes": 4096, "events": 3, "at_least": True}},
+        "by_reason": {"deleted_before_read": {"count": 1, "bytes": 4096, "events": 3, "at_least": True, "came_back": 0}},
     }
 
 

@@ -18,8 +18,8 @@ export function SearchBar({ place, fields, error, busy, onChange, inputRef }) {
   useEffect(() => { // as one types, after a moment of rest
     if (text === place.q) return undefined;
     const rest = setTimeout(() => onChange({ q: text }, { replace: true }), 500);
-    return () => clearTimeout(rest);
-  }, [text]);
+    return () => clearTimeout(rest); // also when the query was changed elsewhere meanwhile
+  }, [text, place.q]);
 
   const offer = async (input) => {
     asking.current?.abort();
