@@ -203,7 +203,7 @@ def test_a_machine_of_its_own_is_set_up_in_the_order_that_is_shown(tmp_path: Pat
     done = subprocess.run(
         ["bash", "-c", made], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
-    key = re.search(r"ps_\w+", done.stdout)
+    key = re.search(r"ps_[\w-]+", done.stdout)
     assert key, done.stderr
     with Collector(tmp_path / "c", store=store) as collector:
         answer = collector.request("GET", "/api/v1/ingestion/events/types", key=key[0])
