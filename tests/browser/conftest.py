@@ -58,7 +58,7 @@ class Site:
         self.collector = collector
         self.url = collector.url
         self.key = collector.new_tenant("Blue Shop", slug="blue-shop")
-        self.admin_key = self._key_of("blue-shop", ["search", "admin", "ingest"])
+        self.admin_key, _ = self.key_of("blue-shop", ["search", "admin", "ingest"])
         self.empty_key = collector.new_tenant("Green Shop", slug="green-shop")
         logs = folder / "logs"
         logs.mkdir()
@@ -89,12 +89,19 @@ class Site:
         answer = self.collector.request("GET", "/api/v1/ingestion/stats", key=self.key, query=query)
         return int(answer.body["events"]["count"]) if answer.status == 200 else 0
 
-    def _key_of(self, slug: str, scopes: list[str]) -> str:
+    def key_of(self, slug: str, scopes: list[str]) -> tuple[str, str]:
+        """A key, which is known by then, and its ID."""
         body = json.dumps({"name": "page", "scopes": scopes}).encode()
         made = self.collector.request("POST", f"/api/v1/tenants/{slug}/keys", body=body, headers={"X-Admin-Token": ADMIN_TOKEN})
         key = str(made.body["api_key"])
         until(lambda: self.collector.request("GET", "/api/v1/ingestion/key", key=key).status == 200, "the key is known")
-        return key
+        return key, key.split("_")[1]
+
+    def revoke(self, slug: str, key_id: str) -> None:
+        answer = self.collector.request(
+            "DELETE", f"/api/v1/tenants/{slug}/keys/{key_id}", headers={"X-Admin-Token": ADMIN_TOKEN}
+        )
+        assert answer.status < 300, answer
 
 
 @pytest.fixture(scope="module")

@@ -197,6 +197,17 @@ def test_a_line_written_to_a_file_is_in_the_tail_within_two_seconds(signed: Page
     shown(signed)
 
 
+def test_a_tail_whose_key_was_revoked_says_so_and_does_not_promise_more(page: Page, site: Site) -> None:
+    key, key_id = site.key_of("blue-shop", ["search"])
+    page.clock.install()
+    sign_in(page, key, "/?live=1")
+    expect(page.locator("div.live")).to_contain_text("live ·")
+    site.revoke("blue-shop", key_id)
+    expect(page.locator("div.live")).to_contain_text("revoked")
+    page.clock.run_for(3000)  # the line is said anew each second
+    expect(page.locator("div.live")).to_contain_text("revoked")
+
+
 def test_a_search_is_saved_used_and_deleted(signed: Page, site: Site) -> None:
     query(signed, "severity:error")
     count(signed, f"of {EVENTS // 6:,}")

@@ -1,11 +1,12 @@
 // The page: sign-in, and the two views. What is shown is in the address (place.js); what is asked goes through api.js.
 
-import { html, render, useCallback, useEffect, useMemo, useRef, useState } from "./vendor/preact-htm.js";
+import { html, render, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/preact-htm.js";
 import { ApiError, bytes, call, key } from "./api.js";
 import { Context, Detail } from "./detail.js";
 import { FACETS, Facets } from "./facets.js";
 import { First } from "./first.js";
 import { Histogram, bySeverity } from "./histogram.js";
+import { useOutside } from "./menus.js";
 import { number, size, windowOf } from "./moments.js";
 import { go, now } from "./place.js";
 import { Range, Saved, SearchBar } from "./search.js";
@@ -162,7 +163,7 @@ function Events({ whose, place, change, help, setHelp }) {
     const at = found.rows.findIndex((row) => row.id === here.current);
     choose(found.rows[Math.min(Math.max(at + by, 0), found.rows.length - 1)]);
   };
-  useEffect(() => {
+  useLayoutEffect(() => { // before the next key can come: it is to meet what is shown
     const pressed = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName);
@@ -232,11 +233,7 @@ function LiveLine({ live, count, onPause }) {
 function Columns({ columns, fields, wrap, onChange }) {
   const [open, setOpen] = useState(false);
   const box = useRef(null);
-  useEffect(() => {
-    const away = (event) => { if (!box.current?.contains(event.target)) setOpen(false); };
-    document.addEventListener("pointerdown", away);
-    return () => document.removeEventListener("pointerdown", away);
-  }, []);
+  useOutside(box, () => setOpen(false));
   const names = [...new Set([...COLUMNS, ...columns, ...fields.map(({ name }) => name)])];
   const put = (name, on) => {
     const next = on ? (columns.includes("message") && name !== "message" ? [...columns.filter((one) => one !== "message"), name, "message"] : [...columns, name]) : columns.filter((one) => one !== name);
@@ -253,11 +250,7 @@ function Export({ params, columns }) {
   const [open, setOpen] = useState(false);
   const [state, setState] = useState({});
   const stop = useRef(null), box = useRef(null);
-  useEffect(() => {
-    const away = (event) => { if (!box.current?.contains(event.target)) setOpen(false); };
-    document.addEventListener("pointerdown", away);
-    return () => document.removeEventListener("pointerdown", away);
-  }, []);
+  useOutside(box, () => setOpen(false));
   const start = async (format) => {
     stop.current = new AbortController();
     setState({ format, size: 0 });
@@ -289,7 +282,7 @@ const SYNTAX = [["payment refused", "both words, in any case"], ['"connection re
 
 function Help({ onClose }) {
   const box = useRef(null);
-  useEffect(() => box.current.focus(), []);
+  useLayoutEffect(() => box.current.focus(), []);
   return html`<section class="help" role="dialog" aria-modal="true" aria-label="Keys and syntax" tabindex="-1" ref=${box} onKeyDown=${(event) => { if (event.key === "Escape") { onClose(); event.stopPropagation(); } }}>
     <header><h2>Keys</h2><button onClick=${onClose} aria-label="Close this" title="Esc">✕</button></header>
     <dl>${KEYS.map(([name, what]) => html`<div><dt><kbd>${name}</kbd></dt><dd>${what}</dd></div>`)}</dl>

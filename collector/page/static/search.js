@@ -2,6 +2,7 @@
 
 import { html, useEffect, useRef, useState } from "./vendor/preact-htm.js";
 import { call } from "./api.js";
+import { useOutside } from "./menus.js";
 import { RANGES, fromInput, isRelative, moment, span, toInput, zoneName } from "./moments.js";
 import { past, remember } from "./place.js";
 import { atCaret, faultColumn, quoted } from "./terms.js";
@@ -98,11 +99,7 @@ export function Range({ place, onChange }) {
   const [open, setOpen] = useState(false);
   const box = useRef(null);
   const relative = !place.to && isRelative(place.from);
-  useEffect(() => {
-    const away = (event) => { if (!box.current?.contains(event.target)) setOpen(false); };
-    document.addEventListener("pointerdown", away);
-    return () => document.removeEventListener("pointerdown", away);
-  }, []);
+  useOutside(box, () => setOpen(false));
   const absolute = (event) => {
     event.preventDefault();
     const form = new FormData(event.target);
@@ -131,11 +128,7 @@ export function Saved({ place, columns, onChange }) {
   const [name, setName] = useState("");
   const [said, setSaid] = useState("");
   const box = useRef(null);
-  useEffect(() => {
-    const away = (event) => { if (!box.current?.contains(event.target)) setOpen(false); };
-    document.addEventListener("pointerdown", away);
-    return () => document.removeEventListener("pointerdown", away);
-  }, []);
+  useOutside(box, () => setOpen(false));
   const doing = async (work, done = "") => {
     try {
       await work();

@@ -44,8 +44,8 @@ export function follow(params, { onRows, onSay }) {
       } catch (error) {
         if (ended.signal.aborted) return;
         const final = error instanceof ApiError && error.status < 500 && error.status !== 429;
-        say({ state: final ? "ended" : "away", error });
-        state = "away";
+        state = final ? "ended" : "away";
+        say({ state, error });
         if (final) return;
       }
       await new Promise((done) => setTimeout(done, wait * 1000));
